@@ -1,0 +1,89 @@
+"""One arithmetic: what decides the bits of a machine's results, and one thread for the BLAS."""
+
+import hashlib
+import os
+import platform
+import socket
+from contextlib import AbstractContextManager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+ONE_THREAD = {
+    f"{library}_NUM_THREADS": "1"
+    for library in ("OPENBLAS", "OMP", "MKL", "BLIS", "VECLIB_MAXIMUM")
+}
+"""Environment variables that keep each BLAS to one thread, when set before numpy is imported."""
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """A context in which the BLAS of this process uses one thread: more give other bits."""
+    limits: AbstractContextManager[Any] = threadpoolctl.threadpool_limits(1, user_api="blas")
+    return limits
+
+
+def blas_libraries() -> list[dict[str, Any]]:
+    """The BLAS libraries loaded: name, version, core (the kernels chosen) and threads."""
+    return [
+        {
+            "library": info.get("internal_api"),
+            "version": info.get("version"),
+            "core": info.get("architecture"),
+            "threads": info.get("num_threads"),
+        }
+        for info in threadpoolctl.threadpool_info()
+        if info.get("user_api") == "blas"
+    ]
+
+
+def probe() -> str:
+    """A digest of fixed products, elementwise functions and a subnormal number.
+
+    Two machines with the same digest can be expected to give the same bits.
+    """
+    numbers = np.arange(1, 1 + 67 * 129, dtype=np.float32)
+    A = (numbers % 251 / 251 - 0.5).reshape(67, 129)
+    B = (numbers % 241 / 241 - 0.5).reshape(129, 67)
+    subnormal = np.float32(1e-38) * np.float32(0.01) * np.ones(17, np.float32)
+    results = (A @ B, A.T @ A, A @ B[:, :1], np.exp(A * 20), np.tanh(A * 4), np.log1p(A), subnormal)
+    digest = hashlib.sha256()
+    for result in results:
+        digest.update(np.ascontiguousarray(result).astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def arithmetic() -> dict[str, Any]:
+    """Where this process runs, and what decides its bits: the probe, the BLAS, the versions."""
+    return {
+        "host": socket.gethostname(),
+        "probe": probe(),
+        "blas": blas_libraries(),
+        "numpy": np.__version__,
+        "dist_dnn": package_version("dist_dnn"),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """This machine and its software, for the record."""
+    return {
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "pyarrow": package_version("pyarrow"),
+        **arithmetic(),
+    }
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a distribution; this package's own also when it is not installed."""
+    if name == "dist_dnn":
+        import dist_dnn
+
+        return dist_dnn.__version__
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

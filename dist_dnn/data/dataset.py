@@ -1,0 +1,154 @@
+"""A data set as a worker sees it: the rows of its shards, read when needed, then standardised."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dist_dnn.data.features import Column, Features
+from dist_dnn.data.holdout import Rows
+from dist_dnn.data.sources import Source, reopen
+from dist_dnn.data.targets import Target
+from dist_dnn.shards import CHUNK_ROWS, shard_range
+
+
+class Shard:
+    """The standardised rows of one shard.
+
+    Args:
+        X: float32 (rows, n[0]).
+        truth: int64 class numbers (rows,), or float32 values (rows, n[L]).
+        outputs: n[L].
+    """
+
+    def __init__(self, X: NDArray[np.float32], truth: NDArray[Any], outputs: int) -> None:
+        self.X = X
+        self.truth = truth
+        self.rows = len(X)
+        # A class number becomes its column of Y by a look-up.
+        self._columns = np.eye(outputs, dtype=np.float32) if truth.ndim == 1 else None
+        self._classes = np.zeros(0, np.int64)
+
+    def gather(
+        self, chosen: NDArray[np.int64], X: NDArray[np.float32], Y: NDArray[np.float32]
+    ) -> None:
+        """Copy chosen rows into X (n[0], m) and Y (n[L], m), whose transposes are contiguous."""
+        # mode="clip" lets np.take write into ``out`` without a buffer; all numbers are in range.
+        np.take(self.X, chosen, axis=0, out=X.T, mode="clip")
+        if self._columns is None:
+            np.take(self.truth, chosen, axis=0, out=Y.T, mode="clip")
+            return
+        if len(self._classes) < len(chosen):
+            self._classes = np.zeros(len(chosen), np.int64)
+        classes = self._classes[: len(chosen)]
+        np.take(self.truth, chosen, out=classes, mode="clip")
+        np.take(self._columns, classes, axis=0, out=Y.T, mode="clip")
+
+
+class Dataset:
+    """The selected rows of a source, by logical shard.
+
+    Args:
+        source: where the rows are.
+        rows: which of them.
+        columns: the features.
+        target: the name of the target's column.
+        shards: S.
+    """
+
+    def __init__(
+        self, source: Source, rows: Rows, columns: tuple[Column, ...], target: str, shards: int
+    ) -> None:
+        self.source = source
+        self.rows = rows
+        self.columns = columns
+        self.target = target
+        self.shards = shards
+        self._tables: dict[int, pa.Table] = {}
+        self._shards: dict[int, Shard] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are read."""
+        return list(dict.fromkeys([*(column.name for column in self.columns), self.target]))
+
+    def description(self) -> dict[str, Any]:
+        """What ``from_description`` makes it from, as JSON can say it."""
+        return {
+            "source": self.source.description(),
+            "rows": self.rows.description(),
+            "columns": [[column.name, column.width, column.kind] for column in self.columns],
+            "target": self.target,
+            "shards": self.shards,
+        }
+
+    @classmethod
+    def from_description(
+        cls, description: Mapping[str, Any], buffer: pa.Buffer | None
+    ) -> "Dataset":
+        """The same data set in another process; ``buffer`` holds a table given in memory."""
+        return cls(
+            reopen(description["source"], buffer),
+            Rows.from_description(description["rows"]),
+            tuple(Column(*column) for column in description["columns"]),
+            description["target"],
+            description["shards"],
+        )
+
+    def chunks(self, shard: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+        """The shard's rows in chunks of CHUNK_ROWS, with their numbers in the source."""
+        if shard not in self._tables:
+            self._tables[shard] = self._read(shard)
+        table = self._tables[shard]
+        numbers = self._numbers(shard)
+        for first in range(0, len(numbers), CHUNK_ROWS):
+            [batch] = table.slice(first, CHUNK_ROWS).combine_chunks().to_batches()
+            yield batch, numbers[first : first + CHUNK_ROWS]
+
+    def shard(self, shard: int, features: Features, target: Target) -> Shard:
+        """The shard's rows standardised; what ``chunks`` kept of them is let go.
+
+        Raises:
+            InputError: a value that cannot be used, with its column and row.
+        """
+        if shard not in self._shards:
+            self._shards[shard] = self._standardise(shard, features, target)
+            self._tables.pop(shard, None)
+        return self._shards[shard]
+
+    def _standardise(self, shard: int, features: Features, target: Target) -> Shard:
+        first, stop = shard_range(self.rows.count, shard, self.shards)
+        X = np.zeros((stop - first, features.size), np.float32)
+        if target.task == "multiclass":
+            truth: NDArray[Any] = np.zeros(stop - first, np.int64)
+        else:
+            truth = np.zeros((stop - first, target.outputs), np.float32)
+        done = 0
+        for batch, numbers in self.chunks(shard):
+            chunk = slice(done, done + batch.num_rows)
+            features.fill(batch, numbers, self.source.name, X[chunk])
+            values = target.encode(batch.column(self.target), numbers, self.source.name)
+            truth[chunk] = values.reshape(truth[chunk].shape)
+            done = chunk.stop
+        return Shard(X, truth, target.outputs)
+
+    def _numbers(self, shard: int) -> NDArray[np.int64]:
+        return self.rows.numbers(*shard_range(self.rows.count, shard, self.shards))
+
+    def _read(self, shard: int) -> pa.Table:
+        numbers = self._numbers(shard)
+        schema = pa.schema([self.source.schema.field(name) for name in self.names])
+        if len(numbers) == 0:
+            return schema.empty_table()
+        row = int(numbers[0])
+        batches = []
+        for batch in self.source.batches(self.names, row, int(numbers[-1]) + 1):
+            first, stop = np.searchsorted(numbers, (row, row + batch.num_rows))
+            row += batch.num_rows
+            if stop - first < batch.num_rows:
+                chosen: Any = pa.array(numbers[first:stop] - (row - batch.num_rows))
+                batch = batch.take(chosen)
+            batches.append(batch)
+        return pa.Table.from_batches(batches, schema)

@@ -1,0 +1,357 @@
+"""The command line: what each command takes, and how it ends."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from dist_dnn.errors import InputError, RunError
+from dist_dnn.hyperparameters import Hyperparameters, suggestion
+from dist_dnn.nn.activations import ACTIVATIONS
+from dist_dnn.nn.network import INITIALIZATIONS
+from dist_dnn.nn.optimizers import OPTIMIZERS
+from dist_dnn.nn.schedules import SCHEDULES
+
+TRAIN_EXAMPLES = """\
+examples:
+  dist-dnn train digits.parquet --target digit --out runs/digits
+  dist-dnn train data/ --target price --hidden 128,64 --epochs 30 --validation 0.1 --out runs/price
+  dist-dnn train digits.parquet --target digit --hidden none --optimizer sgd --learning-rate 0.1 \\
+      --batch-size full --out runs/logistic
+  dist-dnn train digits.parquet --config runs/digits/hyperparameters.toml --out runs/again
+
+The result does not depend on --workers or --backend, to the last bit. It does depend on --shards:
+choose it once, at the most workers that will ever be used.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for a failure, 2 for a mistake, 128 + signal."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        chosen = _parser().parse_args(arguments)
+        chosen.command(chosen)
+        sys.stdout.flush()
+    except InputError as error:
+        return _complain(error, 2)
+    except RunError as error:
+        return _complain(error, 1)
+    except _Terminated:
+        return _complain("terminated", 128 + signal.SIGTERM)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        # Whoever read standard output has gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise _Terminated
+
+
+def _complain(what: object, status: int) -> int:
+    print(f"error: {' '.join(str(what).split())}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says mistakes in one line, and knows what was meant."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.allow_abbrev = False
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        chosen, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [name for name in _flags(self) if name.startswith("--")]
+            raise InputError(
+                f"unknown argument {unknown[0]!r}{suggestion(unknown[0], flags)} "
+                f"(see {self.prog} --help)"
+            )
+        return chosen
+
+
+def _flags(parser: argparse.ArgumentParser) -> list[str]:
+    """The flags of a parser and of its commands."""
+    flags: list[str] = []
+    for action in parser._actions:
+        flags += action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            flags += [flag for command in action.choices.values() for flag in _flags(command)]
+    return flags
+
+
+def _parser() -> _Parser:
+    from dist_dnn import __version__
+
+    parser = _Parser(
+        prog="dist-dnn",
+        description="Data-parallel training of deep, fully connected neural networks on CPUs.",
+        epilog="`dist-dnn COMMAND --help` describes a command, with examples.",
+    )
+    parser.add_argument("--version", action="version", version=f"dist_dnn {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    for add in (_add_train, _add_evaluate, _add_predict, _add_shapes, _add_check, _add_digest):
+        add(commands)
+    return parser
+
+
+def _add_command(
+    commands: Any, name: str, run: Callable[[Any], None], help: str, examples: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=help[0].upper() + help[1:] + ".", epilog=examples
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _add_reach(parser: Any, workers: int) -> None:
+    group = parser.add_argument_group("workers (none of these changes a bit of the result)")
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=workers,
+        metavar="N",
+        help="worker processes; 0 computes in the command's own process (default %(default)s)",
+    )
+    group.add_argument(
+        "--backend", default="local", metavar="NAME", help="local (default %(default)s)"
+    )
+    group.add_argument(
+        "--allow-mixed-cpus",
+        action="store_true",
+        help="go on where workers' arithmetic differs, without the promise of the same bits",
+    )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers with commas between them, or 'none', not {text!r}"
+        ) from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _number_or_word(number: Callable[[str], Any]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return number(text)
+        except ValueError:
+            return text
+
+    return convert
+
+
+def _number(kind: type, words: str) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {words}, not {text!r}") from None
+
+    return convert
+
+
+_REAL = _number(float, "a number")
+_WHOLE = _number(int, "a whole number")
+
+_EXPERIMENT: dict[str, dict[str, tuple[Callable[[str], Any], str, str]]] = {
+    "data": {
+        "features": (_names, "A,B,…", "columns that fill X, in this order (default: all others)"),
+        "task": (str, "TASK", "auto, binary, multiclass or regression"),
+        "validation": (
+            _number_or_word(float),
+            "FILE_OR_FRACTION",
+            "rows to validate on after each epoch: a fraction to hold out, or a file",
+        ),
+    },
+    "network": {
+        "hidden": (_numbers, "N,N,…", "units of the hidden layers, or 'none'"),
+        "activation": (str, "NAME", f"of the hidden layers: {', '.join(ACTIVATIONS)}"),
+        "initialization": (str, "NAME", f"of the weights: {', '.join(INITIALIZATIONS)}"),
+    },
+    "training": {
+        "optimizer": (str, "NAME", ", ".join(OPTIMIZERS)),
+        "learning_rate": (_REAL, "α", "of the optimiser"),
+        "momentum": (_REAL, "μ", "of momentum and nesterov (default 0.9)"),
+        "decay_rate": (_REAL, "ρ", "of rmsprop (default 0.9)"),
+        "beta1": (_REAL, "β1", "of adam and adamw (default 0.9)"),
+        "beta2": (_REAL, "β2", "of adam and adamw (default 0.999)"),
+        "epsilon": (_REAL, "ε", "of rmsprop, adam and adamw (default 1e-8)"),
+        "weight_decay": (_REAL, "X", "of adamw (default 0.01)"),
+        "l2": (_REAL, "λ", "of the penalty (λ/2m)·‖W‖²"),
+        "clip_norm": (_REAL, "X", "the greatest norm of a gradient (default: any)"),
+        "schedule": (str, "NAME", f"of the learning rate: {', '.join(SCHEDULES)}"),
+        "schedule_every": (_WHOLE, "N", "of schedule step: epochs between drops (default 10)"),
+        "schedule_factor": (_REAL, "X", "of schedule step: the factor of a drop (default 0.5)"),
+        "warmup_steps": (_WHOLE, "N", "over which the learning rate rises from 0"),
+        "batch_size": (_number_or_word(int), "N|auto|full", "rows of a batch; auto is min(256, m)"),
+        "epochs": (_WHOLE, "N", "how often every row is used; 0 stores the initial model"),
+        "seed": (_WHOLE, "N", "of initialisation, order and held-out rows"),
+        "shards": (_WHOLE, "S", "logical shards: the most workers that will ever be used"),
+    },
+}
+"""The flags of an experiment: how each is read, its stand-in in the help, and the help."""
+
+
+def _add_train(commands: Any) -> None:
+    parser = _add_command(commands, "train", _train, "train a network", TRAIN_EXAMPLES)
+    parser.add_argument(
+        "data", metavar="DATA", help="a Parquet, Arrow or CSV file, a folder of them, or a URI"
+    )
+    parser.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    parser.add_argument("--out", metavar="RUN", required=True, help="the run directory to make")
+    parser.add_argument(
+        "--config", metavar="FILE.toml", help="hyperparameters; flags override those of the file"
+    )
+    defaults = Hyperparameters().to_mapping()
+    for title, flags in _EXPERIMENT.items():
+        group = parser.add_argument_group(title)
+        for name, (convert, metavar, help) in flags.items():
+            if name in defaults:
+                value = defaults[name]
+                shown = ",".join(map(str, value)) if isinstance(value, list) else value
+                help = f"{help} (default {shown})"
+            group.add_argument(
+                _flag(name), type=convert, default=argparse.SUPPRESS, metavar=metavar, help=help
+            )
+    _add_reach(parser, workers=2)
+    parser.add_argument(
+        "--progress",
+        default="auto",
+        choices=("auto", "bar", "lines", "none"),
+        help="on standard error; auto is a bar on a terminal, else lines (default %(default)s)",
+    )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "print a run's loss and score on a table, as JSON",
+        "example:\n  dist-dnn evaluate runs/digits test.parquet",
+    )
+    _add_run_and_data(parser)
+    _add_reach(parser, workers=0)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "predict",
+        _predict,
+        "write a run's prediction for every row of a table",
+        "example:\n  dist-dnn predict runs/digits new.parquet --out predictions.parquet",
+    )
+    _add_run_and_data(parser)
+    parser.add_argument("--out", metavar="FILE.parquet", required=True, help="the file to write")
+
+
+def _add_run_and_data(parser: Any) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument("data", metavar="DATA", help="a file, a folder of files, or a URI")
+
+
+def _add_shapes(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "shapes",
+        _shapes,
+        "print the dimensions of every array of a network",
+        "example:\n  dist-dnn shapes 784 512 256 10 --batch-size 512 --workers 4",
+    )
+    parser.add_argument(
+        "sizes", metavar="N", nargs="+", type=_WHOLE, help="n[0] n[1] … n[L], units of the layers"
+    )
+    parser.add_argument("--batch-size", type=_WHOLE, metavar="M", help="examples in a batch")
+    parser.add_argument("--workers", type=_WHOLE, default=1, metavar="N", help="default 1")
+
+
+def _add_check(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "check",
+        _check,
+        "check the gradients on this machine, and the workers' against serial ones",
+        "example:\n  dist-dnn check --workers 3",
+    )
+    _add_reach(parser, workers=2)
+
+
+def _add_digest(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "digest",
+        _digest,
+        "print the SHA-256 of a run's parameters",
+        "example:\n  dist-dnn digest runs/digits",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run directory")
+
+
+def _train(chosen: Any) -> None:
+    from dist_dnn.front.commands import train_command
+
+    given = {
+        name: value
+        for flags in _EXPERIMENT.values()
+        for name in flags
+        if (value := getattr(chosen, name, None)) is not None
+    }
+    train_command(chosen, given)
+
+
+def _evaluate(chosen: Any) -> None:
+    from dist_dnn.front.commands import evaluate_command
+
+    evaluate_command(chosen)
+
+
+def _predict(chosen: Any) -> None:
+    from dist_dnn.front.commands import predict_command
+
+    predict_command(chosen)
+
+
+def _shapes(chosen: Any) -> None:
+    from dist_dnn.front.shapes import print_shapes
+
+    print_shapes(tuple(chosen.sizes), chosen.batch_size, chosen.workers)
+
+
+def _check(chosen: Any) -> None:
+    from dist_dnn.front.check import check
+
+    check(chosen.backend, chosen.workers, chosen.allow_mixed_cpus)
+
+
+def _digest(chosen: Any) -> None:
+    from dist_dnn.model import Model
+
+    print(Model.load(chosen.run).digest)

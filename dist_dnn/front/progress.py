@@ -1,0 +1,82 @@
+"""Progress of a training: a bar on a terminal, a line an epoch in a pipe, or nothing."""
+
+import sys
+from typing import Any
+
+from dist_dnn.trainer import Progress
+
+CHOICES = ("auto", "bar", "lines", "none")
+
+
+def make_progress(choice: str) -> Progress:
+    """The progress of that name; "auto" is a bar on a terminal and lines elsewhere."""
+    if choice == "auto":
+        choice = "bar" if sys.stderr.isatty() else "lines"
+    return {"bar": Bar, "lines": Lines, "none": Silent}[choice]()
+
+
+class Silent:
+    """Reports nothing."""
+
+    def start_epoch(self, epoch: int, epochs: int, m: int) -> None:
+        pass
+
+    def step(self, rows: int, loss: float) -> None:
+        pass
+
+    def end_epoch(self, metrics: dict[str, Any]) -> None:
+        pass
+
+
+class Lines(Silent):
+    """One line an epoch, on standard error."""
+
+    def __init__(self) -> None:
+        self._epochs = 0
+
+    def start_epoch(self, epoch: int, epochs: int, m: int) -> None:
+        self._epochs = epochs
+
+    def end_epoch(self, metrics: dict[str, Any]) -> None:
+        print(describe(metrics, self._epochs), file=sys.stderr, flush=True)
+
+
+class Bar(Lines):
+    """A bar for each epoch with its loss, examples a second and time left, on standard error."""
+
+    SECONDS = 0.2
+
+    def start_epoch(self, epoch: int, epochs: int, m: int) -> None:
+        from tqdm import tqdm
+
+        super().start_epoch(epoch, epochs, m)
+        self._loss, self._rows = 0.0, 0
+        self._bar = tqdm(
+            total=m,
+            desc=f"epoch {epoch}/{epochs}",
+            unit=" examples",
+            unit_scale=True,
+            leave=False,
+            mininterval=self.SECONDS,
+            dynamic_ncols=True,
+        )
+
+    def step(self, rows: int, loss: float) -> None:
+        self._loss += loss * rows
+        self._rows += rows
+        if self._bar.update(rows):
+            self._bar.set_postfix_str(f"loss {self._loss / self._rows:.4f}", refresh=False)
+
+    def end_epoch(self, metrics: dict[str, Any]) -> None:
+        self._bar.close()
+        super().end_epoch(metrics)
+
+
+def describe(metrics: dict[str, Any], epochs: int) -> str:
+    """An epoch's metrics as a line for people."""
+    parts = [f"epoch {metrics['epoch']}/{epochs}", f"train loss {metrics['train_loss']:.4f}"]
+    for name in ("validation_loss", "validation_accuracy", "validation_rmse"):
+        if name in metrics:
+            parts.append(f"{name.replace('_', ' ')} {metrics[name]:.4f}")
+    parts.append(f"{metrics['examples_per_second']:,.0f} examples/s")
+    return "  ".join(parts)

@@ -1,0 +1,277 @@
+"""Hyperparameters: the validated, frozen description of an experiment, chosen and not learned."""
+
+import math
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from dist_dnn.errors import InputError
+from dist_dnn.nn.activations import ACTIVATIONS
+from dist_dnn.nn.network import INITIALIZATIONS
+from dist_dnn.nn.optimizers import OPTIMIZERS
+from dist_dnn.nn.schedules import SCHEDULES
+
+Task = Literal["auto", "binary", "multiclass", "regression"]
+
+OPTIMIZER_SETTINGS = {
+    "momentum": ("momentum", "nesterov"),
+    "decay_rate": ("rmsprop",),
+    "beta1": ("adam", "adamw"),
+    "beta2": ("adam", "adamw"),
+    "epsilon": ("rmsprop", "adam", "adamw"),
+    "weight_decay": ("adamw",),
+}
+"""Settings of some optimisers alone, with those that have them."""
+
+SCHEDULE_SETTINGS = {"schedule_every": ("step",), "schedule_factor": ("step",)}
+"""Settings of some schedules alone, with those that have them."""
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """An experiment, but for its data: everything that changes a bit of the result.
+
+    Attributes:
+        features: the columns that fill X, in this order; None for all but the target.
+        task: "auto", "binary", "multiclass" or "regression".
+        validation: a fraction of the rows to hold out, in (0, 1), or a file of other rows.
+        hidden: units of the hidden layers n[1] … n[L-1]; () for a net without any (L = 1).
+        activation: g of the hidden layers.
+        initialization: "he", "xavier", or "auto": he where the activation is a relu, else xavier.
+        optimizer: "sgd", "momentum", "nesterov", "rmsprop", "adam" or "adamw".
+        learning_rate: α > 0.
+        momentum, decay_rate, beta1, beta2, epsilon, weight_decay: settings of some optimisers;
+            None for the optimiser's default.
+        l2: λ >= 0 of the penalty (λ/2m) ‖W‖².
+        clip_norm: the greatest global norm of a gradient, > 0; None: any.
+        schedule: "constant", "step" or "cosine".
+        schedule_every, schedule_factor: of "step": epochs between drops, and the factor of one.
+        warmup_steps: steps over which the learning rate rises from 0.
+        batch_size: B, rows of a batch; "auto" is min(256, m), "full" is m.
+        epochs: how often every training row is used.
+        seed: of initialisation, order and held-out rows; 0 … 2^63 − 1.
+        shards: S, the logical shards; the most workers that will ever be used.
+
+    Raises:
+        InputError: a value that cannot be used, with its name and what it must be.
+    """
+
+    features: tuple[str, ...] | None = None
+    task: Task = "auto"
+    validation: float | str | None = None
+    hidden: tuple[int, ...] = (256, 128)
+    activation: str = "relu"
+    initialization: str = "auto"
+    optimizer: str = "adam"
+    learning_rate: float = 0.001
+    momentum: float | None = None
+    decay_rate: float | None = None
+    beta1: float | None = None
+    beta2: float | None = None
+    epsilon: float | None = None
+    weight_decay: float | None = None
+    l2: float = 0.0
+    clip_norm: float | None = None
+    schedule: str = "constant"
+    schedule_every: int | None = None
+    schedule_factor: float | None = None
+    warmup_steps: int = 0
+    batch_size: int | str = "auto"
+    epochs: int = 10
+    seed: int = 0
+    shards: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("features", "hidden"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
+            must = _RULES[field.name](value)
+            if must:
+                raise InputError(f"{field.name} must be {must}, not {value!r}")
+            if isinstance(value, int) and "float" in str(field.type):
+                object.__setattr__(self, field.name, float(value))
+        self._check_settings(OPTIMIZER_SETTINGS, "optimizer")
+        self._check_settings(SCHEDULE_SETTINGS, "schedule")
+
+    def _check_settings(self, settings: Mapping[str, tuple[str, ...]], chooser: str) -> None:
+        chosen = getattr(self, chooser)
+        for name, users in settings.items():
+            if getattr(self, name) is not None and chosen not in users:
+                raise InputError(
+                    f"{name} is a setting of {chooser} {' or '.join(users)}, not of {chosen}: "
+                    f"leave it out, or choose another {chooser}"
+                )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str) -> "Hyperparameters":
+        """Hyperparameters from names and values, as a TOML file gives them.
+
+        Raises:
+            InputError: an unknown name, or a value that cannot be used.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise InputError(f"{where}: unknown key {name!r}{suggestion(name, known)}")
+        try:
+            return cls(**values)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Names and values as a TOML file holds them: lists for tuples, nothing for None."""
+        return {
+            field.name: list(value) if isinstance(value, tuple) else value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) is not None
+        }
+
+    def optimizer_arguments(self) -> dict[str, float]:
+        """The optimiser's settings that were chosen."""
+        return self._chosen(OPTIMIZER_SETTINGS)
+
+    def schedule_arguments(self) -> dict[str, Any]:
+        """The arguments of ``make_schedule``, but for its name and the steps of an epoch."""
+        chosen = self._chosen(SCHEDULE_SETTINGS).items()
+        return {
+            "learning_rate": self.learning_rate,
+            "epochs": self.epochs,
+            "warmup_steps": self.warmup_steps,
+            **{name.removeprefix("schedule_"): value for name, value in chosen},
+        }
+
+    def _chosen(self, names: Iterable[str]) -> dict[str, Any]:
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def batch_size_of(self, m: int) -> int:
+        """B for m training rows.
+
+        Raises:
+            InputError: it is above m.
+        """
+        if self.batch_size == "auto":
+            return min(256, m)
+        if self.batch_size == "full":
+            return m
+        if int(self.batch_size) > m:
+            raise InputError(
+                f"batch_size {self.batch_size} is above the {m} training rows: "
+                f"choose at most {m}, or 'full'"
+            )
+        return int(self.batch_size)
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """The keys and values of a TOML file.
+
+    Raises:
+        InputError: it cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is no text in UTF-8, so no TOML") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is no valid TOML: {error}") from None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that looks like it, if any."""
+    close = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+Rule = Callable[[Any], str | None]
+"""What a value must be, in words; None when it is so."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number(test: Callable[[float], bool], must: str) -> Rule:
+    return lambda value: None if _is_number(value) and test(value) else must
+
+
+def _whole(least: int, must: str) -> Rule:
+    return lambda value: None if type(value) is int and value >= least else must
+
+
+def _one_of(known: Iterable[str]) -> Rule:
+    names = list(known)
+
+    def rule(value: Any) -> str | None:
+        if isinstance(value, str) and value in names:
+            return None
+        return f"one of {', '.join(names)}"
+
+    return rule
+
+
+def _features(value: Any) -> str | None:
+    names = isinstance(value, tuple) and value and all(isinstance(v, str) and v for v in value)
+    return None if names else "a list of column names"
+
+
+def _validation(value: Any) -> str | None:
+    fits = value != "" if isinstance(value, str) else _is_number(value) and 0 < value < 1
+    return None if fits else "a fraction between 0 and 1, or a file"
+
+
+def _hidden(value: Any) -> str | None:
+    units = isinstance(value, tuple) and all(type(v) is int and v >= 1 for v in value)
+    return None if units else "a list of whole numbers above 0 ('none' for no hidden layer)"
+
+
+def _batch_size(value: Any) -> str | None:
+    fits = value in ("auto", "full") if isinstance(value, str) else _whole(1, "")(value) is None
+    return None if fits else "a whole number above 0, 'auto' or 'full'"
+
+
+def _seed(value: Any) -> str | None:
+    fits = type(value) is int and 0 <= value < 2**63
+    return None if fits else "a whole number from 0 to 2^63 − 1"
+
+
+_POSITIVE = _number(lambda value: 0 < value < math.inf, "a number above 0")
+_NOT_NEGATIVE = _number(lambda value: 0 <= value < math.inf, "a number not below 0")
+_BELOW_ONE = _number(lambda value: 0 <= value < 1, "a number from 0 to below 1")
+_COUNT = _whole(1, "a whole number above 0")
+_COUNT_OR_NONE = _whole(0, "a whole number not below 0")
+
+_RULES: dict[str, Rule] = {
+    "features": _features,
+    "task": _one_of(get_args(Task)),
+    "validation": _validation,
+    "hidden": _hidden,
+    "activation": _one_of(ACTIVATIONS),
+    "initialization": _one_of(INITIALIZATIONS),
+    "optimizer": _one_of(OPTIMIZERS),
+    "learning_rate": _POSITIVE,
+    "momentum": _BELOW_ONE,
+    "decay_rate": _BELOW_ONE,
+    "beta1": _BELOW_ONE,
+    "beta2": _BELOW_ONE,
+    "epsilon": _POSITIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "l2": _NOT_NEGATIVE,
+    "clip_norm": _POSITIVE,
+    "schedule": _one_of(SCHEDULES),
+    "schedule_every": _COUNT,
+    "schedule_factor": _POSITIVE,
+    "warmup_steps": _COUNT_OR_NONE,
+    "batch_size": _batch_size,
+    "epochs": _COUNT_OR_NONE,
+    "seed": _seed,
+    "shards": _COUNT,
+}

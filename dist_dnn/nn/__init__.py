@@ -1,0 +1,1 @@
+"""The lecture: forward and backward propagation of an L-layer network; imports only numpy."""

@@ -1,0 +1,101 @@
+"""From a table to an experiment: the columns, the target, the held-out rows, the statistics."""
+
+from dataclasses import replace
+from typing import Any
+
+from dist_dnn.data.dataset import Dataset
+from dist_dnn.data.features import Column, Features, Standardisation, choose_columns, missing_column
+from dist_dnn.data.holdout import Rows
+from dist_dnn.data.sources import Source, open_source
+from dist_dnn.data.statistics import measure
+from dist_dnn.data.targets import Target, read_target
+from dist_dnn.errors import InputError
+from dist_dnn.hyperparameters import Hyperparameters
+from dist_dnn.nn.network import Network
+from dist_dnn.rounds import Group
+from dist_dnn.trainer import TRAINING, VALIDATION, Experiment
+
+LOSS_OF_TASK = {
+    "binary": "binary_cross_entropy",
+    "multiclass": "cross_entropy",
+    "regression": "half_squared_error",
+}
+
+
+def prepare(
+    group: Group, data: Any, target: str, hyperparameters: Hyperparameters, validation: Any = None
+) -> Experiment:
+    """Load the training rows, and those for validation, on all workers, and measure them.
+
+    Args:
+        group: the workers.
+        data: a file, a folder of files, a URI, or a pyarrow Table or Dataset.
+        target: the column to predict.
+        hyperparameters: what to do with them.
+        validation: other rows, like ``data``, instead of the hyperparameters' ``validation``.
+
+    Raises:
+        InputError: something in the data cannot be used as the hyperparameters say.
+    """
+    source = open_source(data)
+    if validation is None:
+        validation = hyperparameters.validation
+    rows, held_out = _split(source, hyperparameters.seed, validation)
+    columns = choose_columns(source.schema, target, hyperparameters.features)
+    aim = read_target(source, target, hyperparameters.task, rows)
+    batch_size = hyperparameters.batch_size_of(rows.count)
+    dataset = Dataset(source, rows, columns, target, group.shards)
+    group.load(TRAINING, dataset)
+    features, aim = _measure(group, columns, aim, rows.count)
+    if held_out is not None:
+        group.load(VALIDATION, Dataset(source, held_out, columns, target, group.shards))
+    elif validation is not None:
+        load_rows(group, VALIDATION, open_source(validation, "validation"), features, aim)
+    network = Network(
+        (features.size, *hyperparameters.hidden, aim.outputs),
+        activation=hyperparameters.activation,
+        loss=LOSS_OF_TASK[aim.task],
+        initialization=hyperparameters.initialization,
+    )
+    return Experiment(network, features, aim, rows.count, batch_size, validation is not None)
+
+
+def load_rows(group: Group, name: str, source: Source, features: Features, target: Target) -> int:
+    """Load all rows of a source for a model's features and target; returns how many.
+
+    Raises:
+        InputError: a column is missing, or of another kind.
+    """
+    features.check_schema(source.schema, source.name)
+    if target.name not in source.schema.names:
+        raise missing_column(source.schema, target.name, source.name)
+    rows = Rows.all(source.rows)
+    group.load(name, Dataset(source, rows, features.columns, target.name, group.shards))
+    return rows.count
+
+
+def _split(source: Source, seed: int, validation: Any) -> tuple[Rows, Rows | None]:
+    if not isinstance(validation, float):
+        return Rows.all(source.rows), None
+    rows = Rows.kept(source.rows, seed, validation)
+    held_out = Rows.held_out(source.rows, seed, validation)
+    if rows.count == 0 or held_out.count == 0:
+        raise InputError(
+            f"validation {validation} holds out {held_out.count} of the {source.rows} rows of "
+            f"{source.name}: choose a fraction that leaves some for both sides"
+        )
+    return rows, held_out
+
+
+def _measure(
+    group: Group, columns: tuple[Column, ...], target: Target, m: int
+) -> tuple[Features, Target]:
+    """The standardisation of the features, and of the target of a regression."""
+    extra = (Column(target.name, 1, "floating"),) if target.task == "regression" else ()
+    measured = measure(group, TRAINING, (*columns, *extra), m)
+    width = sum(column.width for column in columns)
+    features = Features(columns, Standardisation(measured.mean[:width], measured.deviation[:width]))
+    if extra:
+        mean, deviation = float(measured.mean[width]), float(measured.deviation[width])
+        target = replace(target, mean=mean, deviation=deviation)
+    return features, target

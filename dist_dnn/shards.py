@@ -1,0 +1,164 @@
+"""Logical shards: which rows each holds, its slice of each batch, and the order of addition.
+
+Everything here is a function of the experiment (m, batch size B, shards S, seed), never of how
+many workers there are: that is why no bit of a result depends on them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dist_dnn.nn.randomness import Purpose, generator
+
+BLOCK_ROWS = 4096
+"""A slice of more rows runs as consecutive blocks of so many; part of the numerics."""
+
+CHUNK_ROWS = 1024
+"""Evaluation, prediction and statistics go through a shard in chunks of so many rows."""
+
+
+def rows_before(position: int, shard: int, shards: int) -> int:
+    """c(p, s) = max(0, ⌈(p − s)/S⌉: how many of the positions 0 … p − 1 belong to the shard."""
+    return max(0, -((shard - position) // shards))
+
+
+def shard_range(m: int, shard: int, shards: int) -> tuple[int, int]:
+    """The rows [start, stop) of the shard, in the order of the files, among all m."""
+    larger, rest = min(shard, m % shards), m // shards
+    start = shard * rest + larger
+    return start, start + rows_before(m, shard, shards)
+
+
+def batches_in_epoch(m: int, batch_size: int) -> int:
+    """⌈m / B⌉."""
+    return -(-m // batch_size)
+
+
+def batch_rows(batch: int, batch_size: int, m: int) -> int:
+    """The number of rows of batch t = 0, 1, …: B for all but the last."""
+    return min((batch + 1) * batch_size, m) - batch * batch_size
+
+
+def batch_slice(batch: int, batch_size: int, m: int, shard: int, shards: int) -> tuple[int, int]:
+    """The permuted rows [start, stop) that batch t = 0, 1, … takes from the shard."""
+    start, stop = batch * batch_size, min((batch + 1) * batch_size, m)
+    return rows_before(start, shard, shards), rows_before(stop, shard, shards)
+
+
+def epoch_order(seed: int, epoch: int, shard: int, rows: int) -> NDArray[np.int64]:
+    """The shard's permutation of its rows in an epoch."""
+    return generator(seed, Purpose.ORDER, epoch=epoch, shard=shard).permutation(rows)
+
+
+def assign(shards: int, workers: int) -> list[tuple[int, ...]]:
+    """Which shards each worker holds: neighbours, as evenly as can be."""
+    bounds = [shard_range(shards, worker, workers) for worker in range(workers)]
+    return [tuple(range(start, stop)) for start, stop in bounds]
+
+
+def middle(first: int, stop: int) -> int:
+    """Where the tree splits the shards [first, stop)."""
+    return first + (stop - first + 1) // 2
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One held shard in a worker's additions: its slot, and what to add when it is there.
+
+    Attributes:
+        shard: the shard's number.
+        slot: where its sums go.
+        additions: pairs (into, other) of slots to add, in order, once its sums are in place.
+    """
+
+    shard: int
+    slot: int
+    additions: tuple[tuple[int, int], ...]
+
+
+@dataclass
+class Additions:
+    """How a worker adds the sums of the shards it holds along the fixed binary tree.
+
+    Args:
+        held: the shards held, ascending.
+        shards: S.
+        spread: give every shard a slot of its own (blocks of neighbours then lie behind one
+            another), instead of using few slots again and again (⌈log2⌉ + 1 a subtree).
+
+    Attributes:
+        leaves: one for each shard held, in the order in which they must be computed.
+        subtrees: the complete subtrees held, [first, stop) with the slot of their sum.
+        slots: how many slots there are.
+    """
+
+    held: tuple[int, ...]
+    shards: int
+    spread: bool
+    leaves: list[Leaf] = field(default_factory=list)
+    subtrees: dict[tuple[int, int], int] = field(default_factory=dict)
+    slots: int = 0
+
+    def __post_init__(self) -> None:
+        for first, stop in complete_subtrees(self.held, self.shards):
+            slot = len(self.leaves) if self.spread else len(self.subtrees)
+            self.subtrees[first, stop] = slot
+            self._visit(first, stop, slot, ())
+
+    def _visit(self, first: int, stop: int, slot: int, after: tuple[tuple[int, int], ...]) -> None:
+        self.slots = max(self.slots, slot + 1)
+        if stop - first == 1:
+            self.leaves.append(Leaf(first, slot, after))
+            return
+        split = middle(first, stop)
+        other = slot + (split - first if self.spread else 1)
+        self._visit(first, split, slot, ())
+        self._visit(split, stop, other, ((slot, other), *after))
+
+
+def complete_subtrees(held: Iterable[int], shards: int) -> list[tuple[int, int]]:
+    """The largest subtrees [first, stop) of the tree whose shards are all held, ascending."""
+    remaining = set(held)
+
+    def visit(first: int, stop: int) -> list[tuple[int, int]]:
+        inside = sum(shard in remaining for shard in range(first, stop))
+        if inside == stop - first:
+            return [(first, stop)]
+        if inside == 0:
+            return []
+        split = middle(first, stop)
+        return visit(first, split) + visit(split, stop)
+
+    return visit(0, shards)
+
+
+Place = TypeVar("Place")
+
+
+def joining_additions(
+    subtrees: Mapping[tuple[int, int], Place], shards: int
+) -> tuple[list[tuple[Place, Place]], Place]:
+    """How the workers' subtrees are added up along the same tree.
+
+    Args:
+        subtrees: where the sum of each subtree [first, stop) is; together they cover the tree.
+        shards: S.
+
+    Returns:
+        Pairs (into, other) of places to add, in order, and the place of the total.
+    """
+    additions: list[tuple[Place, Place]] = []
+
+    def visit(first: int, stop: int) -> Place:
+        if (first, stop) in subtrees:
+            return subtrees[first, stop]
+        split = middle(first, stop)
+        left, right = visit(first, split), visit(split, stop)
+        additions.append((left, right))
+        return left
+
+    total = visit(0, shards)
+    return additions, total

@@ -1,0 +1,106 @@
+"""The training step of a worker: its shards' rows of one batch, forward, loss and backward."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dist_dnn.data.dataset import Dataset
+from dist_dnn.data.features import Features
+from dist_dnn.data.targets import Target
+from dist_dnn.nn.network import Network, Parameters
+from dist_dnn.nn.propagation import backward, forward, gradients, losses
+from dist_dnn.rounds import Exchange, Options, Sizes, Task
+from dist_dnn.shards import batch_slice, epoch_order
+from dist_dnn.stacks import Block, Stack, Stacks
+
+LOSS, WEIGHT, COUNT = range(3)
+"""The places of the sums in the float64 vector."""
+
+
+class TrainingStep(Task):
+    """One round a step: takes the parameters, sums dW and db, the losses, weights and counts.
+
+    Options: dataset, network (the arguments of Network), features and target (their JSON), m,
+    batch_size, seed. Position: (epoch from 1, batch of the epoch from 0).
+    """
+
+    def __init__(
+        self, options: Options, datasets: Mapping[str, Dataset], exchange: Exchange
+    ) -> None:
+        super().__init__(options, datasets, exchange)
+        self.m, self.batch_size, self.seed = options["m"], options["batch_size"], options["seed"]
+        self.leaves = exchange.additions.leaves
+        self.numbers_of_shards = exchange.additions.shards
+        dataset = datasets[options["dataset"]]
+        features = Features.from_json(options["features"])
+        target = Target.from_json(options["target"])
+        self.shards = []
+        for leaf in self.leaves:
+            self.shard = leaf.shard
+            self.shards.append(dataset.shard(leaf.shard, features, target))
+        network = Network(**options["network"])
+        self.parameters = Parameters(network, exchange.broadcast.single)
+        # No shard has more rows in a batch than shard 0 in the first.
+        first, stop = self._slice(0, 0)
+        self.stacks = Stacks(network, exchange, largest_slice=stop - first)
+        self.orders: list[NDArray[np.int64]] = []
+        self.epoch = 0
+
+    @classmethod
+    def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
+        parameters = Network(**options["network"]).parameter_count
+        return Sizes(parameters, 0), Sizes(parameters, 3)
+
+    def run(self, position: tuple[int, ...]) -> None:
+        epoch, batch = position
+        if epoch != self.epoch:
+            self.orders = [
+                epoch_order(self.seed, epoch, leaf.shard, shard.rows)
+                for leaf, shard in zip(self.leaves, self.shards, strict=True)
+            ]
+            self.epoch = epoch
+        slices = [self._slice(batch, leaf.shard) for leaf in self.leaves]
+        for work in self.stacks.of(tuple(stop - first for first, stop in slices)):
+            self.shard = self.leaves[
+                (work if isinstance(work, Block) else work.blocks[0]).leaf
+            ].shard
+            if isinstance(work, Block):
+                self._skip(work)
+            else:
+                self._gather(work, slices)
+                self._compute(work)
+
+    def _slice(self, batch: int, shard: int) -> tuple[int, int]:
+        shards = self.exchange.additions.shards
+        return batch_slice(batch, self.batch_size, self.m, shard, shards)
+
+    def _skip(self, block: Block) -> None:
+        sums = self.stacks.slots[block.slot]
+        sums.single.fill(0)
+        sums.double.fill(0)
+        self._add(block)
+
+    def _gather(self, stack: Stack, slices: list[tuple[int, int]]) -> None:
+        """A[0] = X and Y of each block, straight into the arrays of the pass."""
+        for k, block in enumerate(stack.blocks):
+            first = slices[block.leaf][0] + block.start
+            chosen = self.orders[block.leaf][first : first + block.rows]
+            self.shards[block.leaf].gather(chosen, stack.arrays.X[k], stack.arrays.Y[k])
+
+    def _compute(self, stack: Stack) -> None:
+        forward(self.parameters, stack.arrays)
+        losses(stack.arrays, stack.losses)
+        backward(self.parameters, stack.arrays)
+        for group in stack.groups:
+            gradients(group.A, group.dZ, stack.arrays.ones, group.sums)
+            for block, loss in zip(group.blocks, group.losses, strict=True):
+                sums = self.stacks.slots[block.slot].double
+                sums[LOSS] = loss[0, 0]
+                sums[WEIGHT] = sums[COUNT] = block.rows
+                self._add(block)
+
+    def _add(self, block: Block) -> None:
+        slots = self.stacks.slots
+        for into, other in block.additions:
+            slots[into].add(slots[other])

@@ -1,0 +1,158 @@
+"""Measure whole training steps: one JSON object on standard output, a table on standard error."""
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pyarrow as pa
+
+from dist_dnn.errors import InputError, RunError
+from dist_dnn.hyperparameters import Hyperparameters
+from dist_dnn.preparation import prepare
+from dist_dnn.products import Products
+from dist_dnn.rounds import Group
+from dist_dnn.trainer import Trainer
+from workers import launch
+
+ROUNDS = 7
+"""Steps and products take turns so often."""
+
+WARM_UP_STEPS = 5
+BATCHES = 4
+"""So many batches of made-up rows are trained on again and again."""
+
+
+def main() -> int:
+    """Measure what the command line asks for; returns the exit status."""
+    chosen = _parser().parse_args()
+    try:
+        print(json.dumps(measure(chosen)))
+    except (InputError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Measure whole training steps against their matrix products alone.",
+        epilog="example: python scripts/benchmark.py --layers 784,512,256,10 --batch-size 512 "
+        "--workers 2 --shards 2",
+    )
+    parser.add_argument("--layers", required=True, type=_layers, metavar="N,N,…")
+    parser.add_argument("--batch-size", required=True, type=int, metavar="B")
+    parser.add_argument("--workers", type=int, default=2, metavar="N")
+    parser.add_argument("--backend", default="local", metavar="NAME")
+    parser.add_argument("--shards", type=int, default=8, metavar="S")
+    parser.add_argument("--optimizer", default="sgd", metavar="NAME")
+    parser.add_argument("--steps", type=int, default=70, metavar="N", help="steps to measure")
+    return parser
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    try:
+        layers = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        layers = ()
+    if len(layers) < 2 or min(layers) < 1 or layers[-1] < 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not n[0],…,n[L] with n[L] at least 3")
+    return layers
+
+
+def measure(chosen: argparse.Namespace) -> dict[str, float]:
+    """Alternate steps and products in one group of workers; medians over all of them.
+
+    Raises:
+        InputError, RunError: as training does.
+    """
+    if chosen.steps < 1:
+        raise InputError(f"--steps must be above 0, not {chosen.steps}")
+    hyperparameters = Hyperparameters(
+        hidden=chosen.layers[1:-1],
+        optimizer=chosen.optimizer,
+        learning_rate=0.001,
+        batch_size=chosen.batch_size,
+        shards=chosen.shards,
+    )
+    settings = launch.Settings(chosen.backend, chosen.workers)
+    times = launch.run(
+        settings, chosen.shards, lambda group: _drive(group, chosen, hyperparameters)
+    )
+    result = _summary(times, chosen.batch_size)
+    _print_table(result)
+    return result
+
+
+def _drive(
+    group: Group, chosen: argparse.Namespace, hyperparameters: Hyperparameters
+) -> dict[str, list[float]]:
+    table = made_up_rows(chosen.layers[0], chosen.layers[-1], BATCHES * chosen.batch_size)
+    trainer = Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
+    network = trainer.experiment.network.arguments()
+    products = group.open(Products, {"network": network, "batch_size": chosen.batch_size})
+    times: dict[str, list[float]] = {
+        name: [] for name in ("step", "compute", "reduce", "update", "gemm")
+    }
+    for number in range(WARM_UP_STEPS):
+        trainer.step(1, number % BATCHES)
+    repetitions = _repetitions(products)
+    for number in range(ROUNDS):
+        for step in range(chosen.steps * number // ROUNDS, chosen.steps * (number + 1) // ROUNDS):
+            trainer.step(1, step % BATCHES)
+            for name, seconds in vars(trainer.times).items():
+                times[name].append(seconds)
+        began = perf_counter()
+        products.run(repetitions)
+        times["gemm"].append((perf_counter() - began) / repetitions)
+    return times
+
+
+def _repetitions(products: Any) -> int:
+    """How often to repeat the products, so that starting the round does not count."""
+    products.run(1)
+    began = perf_counter()
+    products.run(3)
+    return max(3, int(0.1 / (perf_counter() - began) * 3))
+
+
+def made_up_rows(features: int, classes: int, m: int) -> pa.Table:
+    """A table of m rows: x, a list of float32 numbers, and y, a class."""
+    random = np.random.default_rng(0)
+    x: Any = pa.array(random.standard_normal(m * features, np.float32))
+    y = pa.array(np.arange(m) % classes)
+    return pa.table({"x": pa.FixedSizeListArray.from_arrays(x, features), "y": y})
+
+
+def _summary(times: dict[str, list[float]], batch_size: int) -> dict[str, float]:
+    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
+    peak = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return {
+        "examples_per_second": batch_size / medians["step"],
+        "step_ms_median": 1e3 * medians["step"],
+        "gemm_ms": 1e3 * medians["gemm"],
+        "gemm_fraction": medians["gemm"] / medians["step"],
+        "compute_ms": 1e3 * medians["compute"],
+        "reduce_ms": 1e3 * medians["reduce"],
+        "update_ms": 1e3 * medians["update"],
+        "peak_rss_mb": peak / (2**20 if sys.platform == "darwin" else 2**10),
+    }
+
+
+def _print_table(result: dict[str, float]) -> None:
+    for name, value in result.items():
+        print(f"{name:<20} {value:>14,.3f}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,303 @@
+"""Features: the right columns, the right numbers, and one clear line for what cannot be used."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dist_dnn.data.features import Column, Features, Standardisation, choose_columns, to_matrix
+from dist_dnn.errors import InputError
+
+NUMERIC_TYPES = [
+    *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+    *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
+    *(pa.float16(), pa.float32(), pa.float64()),
+    pa.bool_(),
+]
+
+OTHER_TYPES = [
+    *(pa.null(), pa.string(), pa.large_string(), pa.binary(), pa.binary(3)),
+    *(pa.date32(), pa.date64(), pa.timestamp("us"), pa.time32("s"), pa.duration("ns")),
+    *(pa.decimal128(5, 2), pa.dictionary(pa.int8(), pa.string())),
+    *(pa.dictionary(pa.int8(), pa.int64()), pa.struct([("a\nb", pa.int64())])),
+    *(pa.list_(pa.float64()), pa.large_list(pa.float64()), pa.map_(pa.string(), pa.int64())),
+    *(pa.list_(pa.string(), 2), pa.list_(pa.list_(pa.int8(), 2), 2), pa.list_(pa.int8(), 0)),
+]
+
+
+def line_of(call: Callable[[], object]) -> str:
+    """The one line with which a call fails."""
+    with pytest.raises(InputError) as caught:
+        call()
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+# choose_columns
+
+
+@pytest.mark.parametrize("type_", NUMERIC_TYPES, ids=str)
+def test_numbers_and_lists_of_them_are_features(type_: pa.DataType) -> None:
+    schema = pa.schema([("y", pa.string()), ("a", type_), ("b", pa.list_(type_, 3))])
+    a, b = choose_columns(schema, "y")
+    assert (a.name, a.width, b.name, b.width) == ("a", 1, "b", 3)
+    expected = {"b": "boolean", "i": "integer", "u": "integer"}.get(str(type_)[0], "floating")
+    assert a.kind == b.kind == expected
+
+
+@pytest.mark.parametrize("type_", OTHER_TYPES, ids=lambda type_: " ".join(str(type_).split()))
+def test_other_types_are_refused(type_: pa.DataType) -> None:
+    schema = pa.schema([("a", pa.int64()), ("bad one", type_), ("y", pa.int64())])
+    line = line_of(lambda: choose_columns(schema, "y", where="people.csv"))
+    assert "'bad one'" in line
+    assert "people.csv" in line
+    assert " ".join(str(type_).split()) in line
+    assert "--features" in line
+    assert [column.name for column in choose_columns(schema, "y", ["a"])] == ["a"]
+
+
+def test_order_of_the_file_or_of_the_request() -> None:
+    schema = pa.schema([(name, pa.int64()) for name in ("c", "a", "y", "b")])
+    assert [column.name for column in choose_columns(schema, "y")] == ["c", "a", "b"]
+    assert [column.name for column in choose_columns(schema, "y", ["b", "c"])] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("requested", "said"),
+    [
+        (["age", "hieght"], ["'hieght'", "did you mean 'height'", "people.csv"]),
+        (["zzz"], ["'zzz'", "'age', 'height', 'y'"]),
+        (["age", "y"], ["'y'", "target"]),
+        (["age", "height", "age"], ["'age'", "more than once"]),
+        ([], ["no feature", "--features"]),
+        (["a\nb"], [r"'a\nb'"]),
+    ],
+)
+def test_requests_that_cannot_be_met(requested: list[str], said: list[str]) -> None:
+    schema = pa.schema([("age", pa.int64()), ("height", pa.float64()), ("y", pa.bool_())])
+    line = line_of(lambda: choose_columns(schema, "y", requested, "people.csv"))
+    for part in said:
+        assert part in line
+
+
+def test_no_feature_beside_the_target() -> None:
+    line = line_of(lambda: choose_columns(pa.schema([("y", pa.int64())]), "y"))
+    assert "'y'" in line
+
+
+# to_matrix
+
+
+@pytest.mark.parametrize("type_", NUMERIC_TYPES, ids=str)
+def test_numbers_are_those_of_numpy(type_: Any) -> None:
+    dtype = type_.to_pandas_dtype()
+    if np.issubdtype(dtype, np.integer):
+        values = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max, 1, 0, 3, 2], dtype)
+    else:
+        values = np.array([0, 1, 1, 0, 1, 1], dtype)
+    arrays = [pa.array(values[:3]), pa.FixedSizeListArray.from_arrays(pa.array(values), 2)]
+    batch = pa.record_batch(arrays, ["a", "b"])
+    columns = choose_columns(batch.schema, "y")
+    for start in range(3):
+        matrix = to_matrix(batch.slice(start), columns, np.arange(3), "x")
+        expected = np.column_stack([values[:3], values.reshape(3, 2)]).astype(np.float64)[start:]
+        assert matrix.dtype == np.float64
+        assert matrix.flags.c_contiguous
+        assert np.array_equal(matrix, expected)
+
+
+FLAWS = {"a null": None, "a NaN": float("nan"), "an infinite value": -float("inf")}
+
+
+def flawed_batch(rows: int, flaws: list[tuple[int, int, str]]) -> pa.RecordBatch:
+    """Columns a, and b of 2 numbers, and c; flaws are (row, number of the row, what)."""
+    numbers: list[list[float | None]] = [[float(n), 0.0, 1.0, 2.0] for n in range(rows)]
+    for row, number, what in flaws:
+        numbers[row][number] = FLAWS[what]
+    pairs = pa.array([each[1:3] for each in numbers], pa.list_(pa.float32(), 2))
+    columns = [
+        pa.array([each[0] for each in numbers], pa.float64()),
+        pairs,
+        pa.array([each[3] for each in numbers], pa.float16()),
+    ]
+    return pa.record_batch(columns, ["a", "b", "c"])
+
+
+@given(
+    flaws=st.lists(
+        st.tuples(st.integers(0, 19), st.integers(0, 3), st.sampled_from(list(FLAWS))),
+        min_size=1,
+        max_size=6,
+        unique_by=lambda flaw: flaw[:2],
+    ),
+    chunk=st.integers(1, 20),
+)
+def test_the_first_flaw_is_named_whatever_the_chunks(
+    flaws: list[tuple[int, int, str]], chunk: int
+) -> None:
+    batch = flawed_batch(20, flaws)
+    columns = choose_columns(batch.schema, "y")
+    row_numbers = np.arange(20) * 10
+
+    def read() -> None:
+        for start in range(0, 20, chunk):
+            chosen = slice(start, start + chunk)
+            to_matrix(batch.slice(start, chunk), columns, row_numbers[chosen], "people.csv")
+
+    row, number, what = min(flaws)
+    expected = f"column {'abbc'[number]!r} has {what} in row {row * 10 + 1} of people.csv; "
+    assert line_of(read).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "type_", "what"),
+    [
+        ([1, None], pa.int64(), "a null"),
+        ([True, None], pa.bool_(), "a null"),
+        ([[1, 2], None], pa.list_(pa.int64(), 2), "a null"),
+        ([[1, 2], [None, 3]], pa.list_(pa.int64(), 2), "a null"),
+        ([[1, 2], [3, float("nan")]], pa.list_(pa.float32(), 2), "a NaN"),
+        ([1, np.float16("inf")], pa.float16(), "an infinite value"),
+    ],
+)
+def test_flaws_of_every_kind(values: list[Any], type_: pa.DataType, what: str) -> None:
+    batch = pa.record_batch([pa.array(values, type_)], ["x"])
+    columns = choose_columns(batch.schema, "y")
+    line = line_of(lambda: to_matrix(batch, columns, np.array([3, 16]), "people.parquet"))
+    assert line.startswith(f"column 'x' has {what} in row 17 of people.parquet; ")
+
+
+# Standardisation
+
+
+def test_standardisation() -> None:
+    matrix = np.array([[1.0, 5.0, -3.0], [3.0, 5.5, 1e6]])
+    x, out = matrix.copy(), np.empty((2, 3), np.float32)
+    deviation = np.array([0.3, 0.0, 7.0])
+    Standardisation(np.array([2.0, 5.0, 1.0]), deviation).apply(x, out)
+    assert out[:, 1].tolist() == [0, 0]
+    assert out[0, 0] == np.float32((1.0 - 2.0) / 0.3)
+    assert out[1, 2] == np.float32((1e6 - 1.0) / 7.0)
+
+
+def test_standardisation_into_a_transposed_view() -> None:
+    out = np.zeros((2, 3), np.float32)
+    Standardisation(np.zeros(2), np.ones(2)).apply(np.arange(6.0).reshape(3, 2), out.T)
+    assert out.tolist() == [[0, 2, 4], [1, 3, 5]]
+
+
+def example_features() -> Features:
+    columns = (Column("a", 1, "integer"), Column("b", 2, "floating"))
+    return Features(columns, Standardisation(np.array([1, 0.1, 2]), np.array([1 / 3, 0, 1e-300])))
+
+
+def test_fill_names_what_float32_cannot_hold() -> None:
+    features = example_features()
+    batch = pa.record_batch(
+        {"a": [1, 2], "b": pa.array([[0.1, 2], [9, 3]], pa.list_(pa.float64(), 2))}
+    )
+    out = np.empty((2, 3), np.float32)
+    features.fill(batch.slice(0, 1), np.array([6]), "people.csv", out[:1])
+    assert out[0].tolist() == [0, 0, 0]
+    line = line_of(lambda: features.fill(batch, np.array([6, 8]), "people.csv", out))
+    assert "column 'b'" in line
+    assert "row 9 of people.csv" in line
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_columns_too_large_for_their_squares(bad: float) -> None:
+    columns = example_features().columns
+    line = line_of(lambda: Features(columns, Standardisation(np.zeros(3), np.array([1, 2, bad]))))
+    assert "'b'" in line
+
+
+# Features
+
+
+def test_size_and_schema() -> None:
+    features = example_features()
+    assert features.size == 3
+    features.check_schema(
+        pa.schema([("b", pa.list_(pa.int8(), 2)), ("y", pa.string()), ("a", pa.float32())]), "x"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"a": pa.int64()}, ["no column 'b'"]),
+        ({"a": pa.int64(), "b": pa.list_(pa.float32(), 3)}, ["'b'", "[3]", "2 floating"]),
+        ({"a": pa.int64(), "b": pa.float32()}, ["'b'", "float", "2 floating"]),
+        ({"a": pa.string(), "b": pa.list_(pa.float32(), 2)}, ["'a'", "string", "1 integer"]),
+    ],
+)
+def test_schemas_that_do_not_fit(fields: dict[str, pa.DataType], said: list[str]) -> None:
+    schema = pa.schema(list(fields.items()))
+    line = line_of(lambda: example_features().check_schema(schema, "new.csv"))
+    assert "new.csv" in line
+    for part in said:
+        assert part in line
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(), st.sampled_from(["boolean", "integer", "floating"]), finite, finite),
+        min_size=1,
+        unique_by=lambda column: column[0],
+    )
+)
+def test_json_round_trip(described: list[tuple[str, Any, float, float]]) -> None:
+    columns = tuple(Column(name, 1, kind) for name, kind, _, _ in described)
+    mean = np.array([mean for _, _, mean, _ in described])
+    deviation = np.array([abs(deviation) for _, _, _, deviation in described])
+    features = Features(columns, Standardisation(mean, deviation))
+    again = Features.from_json(json.loads(json.dumps(features.to_json())))
+    assert again.columns == columns
+    assert again.standardisation.mean.tobytes() == mean.tobytes()
+    assert again.standardisation.deviation.tobytes() == deviation.tobytes()
+
+
+def hostile(change: Callable[[Any], object]) -> Any:
+    described = json.loads(json.dumps(example_features().to_json()))
+    return change(described) or described
+
+
+HOSTILE: dict[str, Callable[[Any], object]] = {
+    "no object": lambda d: [1],
+    "number": lambda d: 3,
+    "key missing": lambda d: d.pop("mean") and None,
+    "key too many": lambda d: d.update(more=1),
+    "columns no list": lambda d: d.update(columns={}),
+    "no columns": lambda d: d.update(columns=[], mean=[], deviation=[]),
+    "column no object": lambda d: d.update(columns=[1, 2]),
+    "column key": lambda d: d["columns"][0].update(more=1),
+    "name": lambda d: d["columns"][0].update(name=3),
+    "width 0": lambda d: d["columns"][0].update(width=0),
+    "width true": lambda d: d["columns"][0].update(width=True),
+    "width real": lambda d: d["columns"][0].update(width=1.0),
+    "width huge": lambda d: d["columns"][0].update(width=10**30),
+    "kind": lambda d: d["columns"][0].update(kind="a\nb"),
+    "kind list": lambda d: d["columns"][0].update(kind=[]),
+    "twins": lambda d: d["columns"][1].update(name="a"),
+    "lengths": lambda d: d["mean"].append(1.0),
+    "NaN": lambda d: d.update(mean=[1.0, float("nan"), 2.0]),
+    "infinite": lambda d: d.update(deviation=[1.0, float("inf"), 2.0]),
+    "huge": lambda d: d.update(mean=[1.0, 10**400, 2.0]),
+    "text": lambda d: d.update(mean=[1.0, "2", 2.0]),
+    "true": lambda d: d.update(mean=[1.0, True, 2.0]),
+    "nested": lambda d: d.update(mean=[1.0, [1.0], 2.0]),
+    "negative": lambda d: d.update(deviation=[1.0, -1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_json(change: Callable[[Any], object]) -> None:
+    line_of(lambda: Features.from_json(hostile(change)))

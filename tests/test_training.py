@@ -1,0 +1,167 @@
+"""The same experiment gives the same bits for any number of workers, and another one does not."""
+
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from dist_dnn import Hyperparameters, train
+from dist_dnn.model import Model
+from dist_dnn.nn.optimizers import OPTIMIZERS
+from dist_dnn.preparation import prepare
+from dist_dnn.trainer import Trainer
+from workers.group import WorkerGroup
+from workers.launch import Settings, run
+
+DIGITS = Path(__file__).parents[1] / "scripts" / "data" / "digits.parquet"
+
+EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "batches that no shard count divides": {"batch_size": 101, "validation": 0.13},
+    "shards without a row in a batch": {"batch_size": 5, "epochs": 1, "hidden": [7]},
+    "full batch": {"batch_size": "full", "optimizer": "nesterov", "clip_norm": 0.5},
+    "other shards": {"shards": 11, "batch_size": 100, "l2": 0.01, "schedule": "cosine"},
+    "a net whose sums have few slots": {"hidden": [1500, 700], "batch_size": 300, "epochs": 1},
+}
+
+
+def a_training(group: WorkerGroup, given: dict[str, Any]) -> dict[str, Any]:
+    """Everything that must not depend on the workers: parameters, optimiser, recorded losses."""
+    hyperparameters = Hyperparameters.from_mapping({"epochs": 2} | given, "test")
+    trainer = Trainer(group, prepare(group, DIGITS, "digit", hyperparameters), hyperparameters)
+    losses = []
+
+    class Recorder:
+        def start_epoch(self, epoch: int, epochs: int, m: int) -> None:
+            pass
+
+        def step(self, rows: int, loss: float) -> None:
+            losses.append((rows, loss))
+
+        def end_epoch(self, metrics: dict[str, Any]) -> None:
+            losses.append(
+                {k: v for k, v in metrics.items() if k not in ("seconds", "examples_per_second")}
+            )
+
+    list(trainer.epochs(hyperparameters.epochs, Recorder()))
+    return {
+        "parameters": trainer.parameters.vector.tobytes(),
+        "state": {name: vector.tobytes() for name, vector in trainer.update.state.items()},
+        "losses": losses,
+    }
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_no_bit_depends_on_the_workers(name: str) -> None:
+    given = EXPERIMENTS[name]
+    shards = given.get("shards", 8)
+    results = [
+        run(Settings(workers=workers), shards, lambda group: a_training(group, given))
+        for workers in (0, 1, 2, 3, 5, 8)
+    ]
+    assert all(each == results[0] for each in results[1:])
+    assert len(results[0]["losses"]) > 2
+
+
+def test_another_seed_or_shard_count_is_another_experiment() -> None:
+    digests = {
+        train(DIGITS, "digit", {"epochs": 1, **given}, workers=0).digest
+        for given in ({}, {"seed": 1}, {"shards": 7}, {"seed": 2**63 - 1})
+    }
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_learns(optimizer: str) -> None:
+    rate = {"sgd": 0.1, "momentum": 0.05, "nesterov": 0.05}.get(optimizer, 0.003)
+    given = {"optimizer": optimizer, "learning_rate": rate, "hidden": [32], "batch_size": 32}
+    history = train(DIGITS, "digit", {**given, "epochs": 4, "validation": 0.2}, workers=0).history
+    assert history[-1]["validation_accuracy"] > 0.85
+
+
+def test_slices_above_a_block_are_added_block_by_block() -> None:
+    rows = 2 * 4096 * 2 + 1500
+    random = np.random.default_rng(0)
+    x = random.normal(size=rows)
+    table = pa.table({"x": x, "z": random.normal(size=rows), "y": x > 0.2})
+    given = {"shards": 2, "batch_size": "full", "epochs": 3, "hidden": [4]}
+    digests = {train(table, "y", given, workers=workers).digest for workers in (0, 1, 2)}
+    assert len(digests) == 1
+
+
+def test_a_step_is_the_gradient_step_of_the_lecture_on_the_whole_batch() -> None:
+    """One full-batch step of sgd against float64 formulas written out here."""
+    random = np.random.default_rng(3)
+    X = random.normal(size=(37, 3))
+    y = (X @ [1.0, -2, 0.5] + random.normal(size=37) > 0).astype(int)
+    table = pa.table({**{f"x{i}": X[:, i] for i in range(3)}, "y": y})
+    given = {
+        "hidden": [],
+        "optimizer": "sgd",
+        "learning_rate": 0.5,
+        "batch_size": "full",
+        "l2": 0.7,
+    }
+    before = train(table, "y", {**given, "epochs": 0}, workers=0).model.parameters
+    after = train(table, "y", {**given, "epochs": 1}, workers=3).model.parameters
+    standardised = ((X - X.mean(0)) / X.std(0)).T
+    W, b = before.W[1].astype(float), before.b[1].astype(float)
+    A = 1 / (1 + np.exp(-(W @ standardised + b)))
+    dZ = A - y
+    np.testing.assert_allclose(
+        after.W[1], W - 0.5 * (dZ @ standardised.T + 0.7 * W) / 37, rtol=1e-5, atol=1e-7
+    )
+    np.testing.assert_allclose(after.b[1], b - 0.5 * dZ.mean(1, keepdims=True), rtol=1e-5)
+
+
+def test_recorded_loss_is_the_mean_over_examples_without_the_penalty() -> None:
+    given = {"hidden": [], "learning_rate": 1e-12, "l2": 100.0, "batch_size": 1000, "epochs": 1}
+    run = train(DIGITS, "digit", given, validation=DIGITS, workers=2)
+    [metrics] = run.history
+    assert metrics["train_loss"] == pytest.approx(metrics["validation_loss"], rel=1e-6)
+
+
+def test_a_table_in_memory_gives_the_digest_of_its_file(tmp_path: Path) -> None:
+    table = parquet.read_table(DIGITS)
+    given = {"epochs": 1, "hidden": [16]}
+    by_file = train(DIGITS, "digit", given, workers=2).digest
+    assert train(table, "digit", given, workers=3).digest == by_file
+    assert train(table, "digit", given, workers=0).digest == by_file
+
+
+def test_the_run_directory_holds_the_model_that_was_returned(tmp_path: Path) -> None:
+    run = train(DIGITS, "digit", {"epochs": 2, "hidden": [8]}, workers=2, out=tmp_path / "run")
+    assert Model.load(str(tmp_path / "run")).digest == run.digest == run.history[-1]["digest"]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == run.history
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "completed"
+
+
+def test_the_steady_state_of_a_step_allocates_no_array() -> None:
+    rows, batches = 1_100, 4
+    table = pa.table(
+        {"x": np.arange(8.0 * rows * batches) % 17, "y": np.arange(8 * rows * batches) % 10}
+    )
+
+    def drive(group: WorkerGroup) -> int:
+        given = Hyperparameters(hidden=(64, 32), batch_size=8 * rows)
+        trainer = Trainer(group, prepare(group, table, "y", given), given)
+        for batch in range(batches):
+            trainer.step(1, batch)
+        tracemalloc.start()
+        try:
+            trainer.step(1, 0)
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            for batch in range(batches):
+                trainer.step(1, batch)
+            return tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+
+    smallest_array = 4 * rows * 10  # Ŷ of one block; NumPy's own buffers have up to 8,192 numbers
+    assert run(Settings(workers=0), 8, drive) < smallest_array

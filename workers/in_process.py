@@ -1,0 +1,48 @@
+"""The group without workers (``--workers 0``): the driver's own process computes every shard."""
+
+from time import perf_counter
+
+from dist_dnn.data.dataset import Dataset
+from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors, additions_of
+from workers.group import WorkerGroup
+from workers.shard_worker import ShardWorker, task_name
+
+
+class InProcessRounds:
+    """Rounds that are computed on the spot."""
+
+    def __init__(self, worker: ShardWorker, name: str, broadcast: Vectors, slots: Vectors) -> None:
+        self.broadcast = broadcast
+        self.timings = Timings()
+        self._worker = worker
+        self._name = name
+        self._total = slots.slot(0)
+
+    def run(self, *position: int) -> Vectors:
+        began = perf_counter()
+        self._worker.run(self._name, position)
+        self.timings.compute = perf_counter() - began
+        return self._total
+
+
+class InProcessGroup(WorkerGroup):
+    """All shards in this process."""
+
+    def __init__(self, shards: int) -> None:
+        super().__init__(shards, workers=0)
+        self._worker = ShardWorker(tuple(range(shards)), shards)
+
+    def load(self, name: str, dataset: Dataset) -> None:
+        self._worker.datasets[name] = dataset
+
+    def open(self, task: type[Task], options: Options) -> Rounds:
+        broadcast_sizes, sums = task.sizes(options)
+        additions = additions_of(sums, self._worker.held, self.shards)
+        broadcast = Vectors.zeros(broadcast_sizes)
+        slots = Vectors.zeros_slots(sums, additions.slots)
+        name = task_name(task)
+        self._worker.open(name, options, broadcast, slots)
+        return InProcessRounds(self._worker, name, broadcast, slots)
+
+    def close(self) -> None:
+        self._worker = ShardWorker((), self.shards)

@@ -1,0 +1,214 @@
+"""A local worker's process: ``python -m workers.local_worker DESCRIPTOR`` serves until let go."""
+
+import os
+import select
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dist_dnn.arithmetic import arithmetic
+from dist_dnn.errors import InputError, RunError
+from dist_dnn.rounds import Sizes, additions_of
+from dist_dnn.shards import joining_additions
+from workers.messages import receive, ring, send
+from workers.shard_worker import ShardWorker, task_class
+from workers.shared_memory import Arena, Board, Patience, Segment, doze
+
+SLICE_NUMBERS = 1024
+"""The slices that workers finish have a multiple of so many numbers."""
+
+
+class LocalWorker:
+    """One worker: computes its shards' sums, then finishes its slice of everyone's.
+
+    Args:
+        connection: to the driver.
+        board: the words of the group.
+        number: of this worker, from 0.
+        held: the shards that each worker holds.
+        shards: S.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        board: Board,
+        number: int,
+        held: list[tuple[int, ...]],
+        shards: int,
+    ) -> None:
+        self.connection = connection
+        self.board = board
+        self.words = board.workers[number]
+        self.number = number
+        self.held = held
+        self.work = ShardWorker(held[number], shards)
+        self.tasks: dict[int, OpenTask] = {}
+        self.done = 0
+        self.patience = Patience()
+        self.patience_with_peers = Patience()
+
+    def serve(self) -> None:
+        """Do what the driver asks for, until it lets go of the connection."""
+        while True:
+            self.patience.wait(self._is_asked, self._sleep)
+            if self.board.driver[Board.GENERATION] != self.done:
+                self._round()
+
+    def _is_asked(self) -> bool:
+        return self.board.driver[Board.GENERATION] != self.done
+
+    def _sleep(self) -> None:
+        self.words[Board.SLEEPING] = 1
+        # A ring that crossed with the word just written is made up for by the next look.
+        if not self._is_asked() and self.connection.poll(0.1):
+            self.words[Board.SLEEPING] = 0
+            self._answer()
+        self.words[Board.SLEEPING] = 0
+
+    def _answer(self) -> None:
+        received = receive(self.connection)
+        if received is None:
+            return
+        message, descriptor = received
+        segment = None if descriptor is None else Segment.received(descriptor)
+        try:
+            self._do(message, segment)
+        except (InputError, RunError) as error:
+            self._send_error(error, generation=None)
+        else:
+            send(self.connection, {"done": True, "generation": None})
+
+    def _do(self, message: dict[str, Any], segment: Segment | None) -> None:
+        if "load" in message:
+            buffer = None if segment is None else pa.py_buffer(segment.memory)
+            self.work.load(message["load"], message["description"], buffer)
+        else:
+            assert segment is not None
+            self.tasks[message["number"]] = OpenTask(self, message, segment)
+
+    def _send_error(self, error: Exception, generation: int | None) -> None:
+        kind = "input" if isinstance(error, InputError) else "run"
+        send(self.connection, {"error": str(error), "kind": kind, "generation": generation})
+
+    def _round(self) -> None:
+        driver, words = self.board.driver, self.words
+        generation = driver[Board.GENERATION]
+        task = self.tasks[driver[Board.TASK]]
+        stop = Board.FIRST_POSITION + driver[Board.POSITIONS]
+        position = tuple(driver[Board.FIRST_POSITION : stop])
+        self.done = generation
+        began = perf_counter_ns()
+        try:
+            self.work.run(task.name, position)
+        except (InputError, RunError) as error:
+            self._send_error(error, generation)
+            return
+        computed = perf_counter_ns()
+        words[Board.COMPUTE_TIME] = computed - began
+        words[Board.COMPUTED] = generation
+        if not self._await_peers(generation):
+            return
+        joining = perf_counter_ns()
+        task.finish_slice()
+        words[Board.REDUCE_TIME] = perf_counter_ns() - joining
+        words[Board.FINISHED] = generation
+        if driver[Board.SLEEPING]:
+            ring(self.connection)
+
+    def _await_peers(self, generation: int) -> bool:
+        """Wait until all have computed; False when the driver gave the round up."""
+        driver, workers = self.board.driver, self.board.workers
+
+        def ready() -> bool:
+            if driver[Board.ABANDONED] >= generation:
+                return True
+            return all(words[Board.COMPUTED] >= generation for words in workers)
+
+        self.patience_with_peers.wait(ready, doze)
+        return driver[Board.ABANDONED] < generation
+
+
+class OpenTask:
+    """An open task's memory, and what this worker adds to finish its slice of the sums."""
+
+    def __init__(self, worker: LocalWorker, message: dict[str, Any], segment: Segment) -> None:
+        self.name: str = message["open"]
+        shards = worker.work.shards
+        broadcast, sums = task_class(self.name).sizes(message["options"])
+        additions = [additions_of(sums, held, shards) for held in worker.held]
+        slots = [each.slots for each in additions]
+        arena = Arena(segment.memory, broadcast, sums, slots)
+        places = {
+            subtree: (number, slot)
+            for number, each in enumerate(additions)
+            for subtree, slot in each.subtrees.items()
+        }
+        joining, _ = joining_additions(places, shards)
+        own = _slice(sums, worker.number, len(worker.held))
+        self._additions = [
+            (arena.slots[into[0]].single[into[1], own], arena.slots[other[0]].single[other[1], own])
+            for into, other in joining
+        ]
+        if worker.number == 0:
+            self._additions += [
+                (arena.slots[into[0]].double[into[1]], arena.slots[other[0]].double[other[1]])
+                for into, other in joining
+            ]
+        worker.work.open(self.name, message["options"], arena.broadcast, arena.slots[worker.number])
+
+    def finish_slice(self) -> None:
+        """Add the workers' subtrees along the tree, for this worker's slice of the vector."""
+        for into, other in self._additions:
+            np.add(into, other, out=into)
+
+
+def _slice(sums: Sizes, number: int, workers: int) -> slice:
+    pieces = -(-sums.single // SLICE_NUMBERS)
+    first, stop = pieces * number // workers, pieces * (number + 1) // workers
+    return slice(first * SLICE_NUMBERS, min(stop * SLICE_NUMBERS, sums.single))
+
+
+def end_with_the_driver(connection: Connection) -> None:
+    """End this process at once when the driver is gone, whatever it is computing."""
+    poll = select.poll()
+    poll.register(connection.fileno(), 0)  # reports a closed connection and nothing else
+
+    def watch() -> None:
+        poll.poll()
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Greet the driver with what decides this process's bits, then serve."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt ends
+    connection = Connection(int(sys.argv[1]))
+    end_with_the_driver(connection)
+    try:
+        send(connection, {"arithmetic": arithmetic()})
+        _start(connection).serve()
+    except (EOFError, OSError):
+        pass  # the driver let go
+
+
+def _start(connection: Connection) -> LocalWorker:
+    """Hear from the driver who holds what."""
+    received = receive(connection)
+    assert received is not None
+    message, descriptor = received
+    assert descriptor is not None
+    board = Board(Segment.received(descriptor).memory)
+    held = [tuple(shards) for shards in message["held"]]
+    return LocalWorker(connection, board, message["number"], held, message["shards"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Messages between the driver and a local worker: JSON over a pair of connected sockets.
+
+Nothing is pickled. An empty message rings: it wakes a sleeper that has a word to look at.
+"""
+
+import json
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import Any
+
+
+def send(connection: Connection, message: dict[str, Any], descriptor: int | None = None) -> None:
+    """Send a message, and an open file with it.
+
+    Raises:
+        OSError: the other side is gone.
+    """
+    message = message | {"descriptor": descriptor is not None}
+    connection.send_bytes(json.dumps(message).encode())
+    if descriptor is not None:
+        send_handle(connection, descriptor, 0)
+
+
+def receive(connection: Connection) -> tuple[dict[str, Any], int | None] | None:
+    """The next message with its open file, if it has one; None when it only rings.
+
+    Raises:
+        EOFError, OSError: the other side is gone.
+    """
+    data = connection.recv_bytes()
+    if not data:
+        return None
+    message = json.loads(data)
+    return message, recv_handle(connection) if message.pop("descriptor") else None
+
+
+def ring(connection: Connection) -> None:
+    """Wake the other side; one that is gone is noticed elsewhere."""
+    with suppress(OSError):
+        connection.send_bytes(b"")

@@ -1,0 +1,86 @@
+"""The work of one worker on the shards it holds; the same class in every backend."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+
+import pyarrow as pa
+
+from dist_dnn.data.dataset import Dataset
+from dist_dnn.errors import InputError, RunError
+from dist_dnn.rounds import Exchange, Options, Task, Vectors, additions_of
+
+
+def task_name(task: type[Task]) -> str:
+    """What ``task_class`` finds the task's class by, in another process."""
+    return f"{task.__module__}:{task.__qualname__}"
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of that name.
+
+    Raises:
+        TypeError: the name is that of something else.
+    """
+    module, _, attribute = name.partition(":")
+    task = getattr(import_module(module), attribute)
+    if not (isinstance(task, type) and issubclass(task, Task)):
+        raise TypeError(f"{name} is no task")
+    return task
+
+
+class ShardWorker:
+    """Computes the rounds of open tasks on the shards it holds.
+
+    Args:
+        held: the shards, ascending.
+        shards: S.
+    """
+
+    def __init__(self, held: tuple[int, ...], shards: int) -> None:
+        self.held = held
+        self.shards = shards
+        self.datasets: dict[str, Dataset] = {}
+        self.tasks: dict[str, Task] = {}
+
+    def load(self, name: str, description: Options, buffer: pa.Buffer | None) -> None:
+        """Make a data set known; its rows are read when a task asks for a shard."""
+        self.datasets[name] = Dataset.from_description(description, buffer)
+
+    def open(self, name: str, options: Options, broadcast: Vectors, slots: Vectors) -> None:
+        """Make the task of that name; one of the same name ends.
+
+        Raises:
+            InputError: bad data, with its column and row.
+            RunError: anything else that went wrong, in one line.
+        """
+        task = task_class(name)
+        _, sums = task.sizes(options)
+        exchange = Exchange(additions_of(sums, self.held, self.shards), broadcast, slots)
+        self.tasks.pop(name, None)
+        with _one_line(name):
+            self.tasks[name] = task(options, self.datasets, exchange)
+
+    def run(self, name: str, position: tuple[int, ...]) -> None:
+        """One round of an open task: leaves the sums of the complete subtrees in its slots.
+
+        Raises:
+            InputError: bad data, with its column and row.
+            RunError: anything else that went wrong, in one line that names the shard.
+        """
+        task = self.tasks[name]
+        with _one_line(name, task):
+            task.run(position)
+
+
+@contextmanager
+def _one_line(name: str, task: Task | None = None) -> Iterator[None]:
+    """Turn an exception that is nobody's message into one line."""
+    try:
+        yield
+    except (InputError, RunError):
+        raise
+    except Exception as error:
+        shard = f", shard {task.shard}" if task is not None else ""
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunError(f"{name.partition(':')[2]}{shard}: {what}") from error

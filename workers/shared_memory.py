@@ -1,0 +1,159 @@
+"""Memory that the processes of one machine share, and what lies where in it.
+
+The memory has no name: it lives as long as a process holds it, so nothing is left behind by any
+death. Words are written by one process each and read by others; on x86-64 stores become visible
+in the order in which they were made, which the protocol relies on.
+"""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from time import monotonic, sleep
+
+import numpy as np
+
+from dist_dnn.rounds import Sizes, Vectors
+
+_LINE = 64  # bytes of a cache line
+
+
+class Segment:
+    """Anonymous memory that is passed on by its file descriptor.
+
+    Attributes:
+        memory: what it holds.
+        descriptor: what another process opens it by; ``close_descriptor`` when it has been sent.
+    """
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.descriptor = descriptor
+        self.memory = mmap.mmap(descriptor, max(size, 1))
+
+    @classmethod
+    def create(cls, size: int) -> "Segment":
+        """New memory, all zeros.
+
+        Raises:
+            OSError: there is not so much.
+        """
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("dist_dnn")
+        else:
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
+        os.truncate(descriptor, max(size, 1))
+        return cls(descriptor, size)
+
+    @classmethod
+    def received(cls, descriptor: int) -> "Segment":
+        """The memory behind a descriptor that another process sent."""
+        segment = cls(descriptor, os.fstat(descriptor).st_size)
+        segment.close_descriptor()
+        return segment
+
+    def close_descriptor(self) -> None:
+        """Let go of the descriptor; the memory stays as long as it is used."""
+        os.close(self.descriptor)
+
+
+class Arena:
+    """The vectors of one open task: what is broadcast, and every worker's slots.
+
+    Args:
+        memory: at least ``Arena.size(…)`` bytes.
+        broadcast: sizes of what is broadcast.
+        sums: sizes of a slot.
+        slots: how many slots each worker has.
+    """
+
+    def __init__(
+        self, memory: mmap.mmap, broadcast: Sizes, sums: Sizes, slots: Sequence[int]
+    ) -> None:
+        place = 0
+
+        def vector(dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
+            nonlocal place
+            array: np.ndarray = np.ndarray(shape, dtype, memory, place)
+            place += _rounded(array.nbytes)
+            return array
+
+        def vectors(sizes: Sizes, leading: tuple[int, ...]) -> Vectors:
+            single = vector(np.float32, (*leading, sizes.single))
+            return Vectors(single, vector(np.float64, (*leading, sizes.double)))
+
+        self.broadcast = vectors(broadcast, ())
+        self.slots = [vectors(sums, (count,)) for count in slots]
+
+    @staticmethod
+    def size(broadcast: Sizes, sums: Sizes, slots: Sequence[int]) -> int:
+        """The bytes it needs."""
+        pairs = [broadcast, *(Sizes(sums.single * n, sums.double * n) for n in slots)]
+        return sum(_rounded(4 * pair.single) + _rounded(8 * pair.double) for pair in pairs)
+
+
+def _rounded(size: int) -> int:
+    return size + -size % _LINE
+
+
+class Board:
+    """Words that driver and workers tell each other by: a cache line each, written by its owner.
+
+    The driver's line is line 0, that of worker i is line i + 1.
+    """
+
+    # the driver's words
+    GENERATION, ABANDONED, TASK, POSITIONS, FIRST_POSITION = 0, 1, 2, 3, 4
+    # a worker's words
+    COMPUTED, FINISHED, COMPUTE_TIME, REDUCE_TIME = 0, 1, 2, 3
+    # everyone's
+    SLEEPING = 7
+
+    MOST_POSITIONS = SLEEPING - FIRST_POSITION
+    _WORDS = _LINE // 8
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        words = memoryview(memory).cast("q")
+        self.lines = [
+            words[start : start + self._WORDS] for start in range(0, len(words), self._WORDS)
+        ]
+        self.driver = self.lines[0]
+        self.workers = self.lines[1:]
+
+    @staticmethod
+    def size(workers: int) -> int:
+        """The bytes it needs."""
+        return _LINE * (1 + workers)
+
+
+class Patience:
+    """How to wait for another process: look a few times, then yield the core, then sleep.
+
+    Whoever waited long the last time soon sleeps, so that the core goes to those that compute.
+    """
+
+    LOOKS = 50
+    YIELDING_SECONDS = 300e-6
+
+    def __init__(self) -> None:
+        self._long = False
+
+    def wait(self, ready: Callable[[], bool], sleep: Callable[[], None]) -> None:
+        """Return when ``ready()``; ``sleep()`` returns after a while, or when it may be so."""
+        for _ in range(self.LOOKS):
+            if ready():
+                return
+        began = monotonic()
+        if not self._long:
+            while monotonic() - began < self.YIELDING_SECONDS:
+                os.sched_yield()
+                if ready():
+                    return
+        while not ready():
+            sleep()
+        self._long = monotonic() - began > self.YIELDING_SECONDS
+
+
+def doze() -> None:
+    """Sleep a little, where nobody will ring."""
+    sleep(100e-6)
