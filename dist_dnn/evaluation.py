@@ -51,14 +51,13 @@ class Evaluation(ShardTask):
     def shard_sums(self, shard: int, position: tuple[int, ...], sums: Vectors) -> None:
         rows = self.dataset.shard(shard, self.features, self.target)
         sums.double[:] = 0
-        sum_of_losses = np.zeros((1, 1))
         for first in range(0, rows.rows, CHUNK_ROWS):
             chosen = np.arange(first, min(first + CHUNK_ROWS, rows.rows))
             arrays = self._arrays(len(chosen))
             rows.gather(chosen, arrays.X, arrays.Y)
             A = forward(self.parameters, arrays)
-            losses(arrays, sum_of_losses)
-            sums.double[:] += (sum_of_losses[0, 0], len(chosen), self._score(A, arrays.Y))
+            loss = losses(arrays).item()
+            sums.double[:] += (loss, len(chosen), self._score(A, arrays.Y))
 
     def _arrays(self, m: int) -> Arrays:
         if m not in self.arrays:

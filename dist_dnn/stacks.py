@@ -4,16 +4,15 @@ A stack's products still are one call of the BLAS a block, so stacking changes n
 calls from Python.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_dnn.nn.activations import Array
 from dist_dnn.nn.network import Gradients, Network
-from dist_dnn.nn.propagation import Arrays
+from dist_dnn.nn.propagation import Arrays, Factors
 from dist_dnn.rounds import Exchange, Sizes, Vectors
 from dist_dnn.shards import BLOCK_ROWS
 
@@ -44,17 +43,15 @@ class Group(NamedTuple):
 
     blocks: list[Block]
     losses: NDArray[np.float64]
-    A: Mapping[int, Array]
-    dZ: Mapping[int, Array]
+    factors: Factors
     sums: Gradients
 
 
 class Stack(NamedTuple):
-    """Blocks of equal rows, side by side in the arrays of one pass; losses (blocks, 1, 1)."""
+    """Blocks of equal rows, side by side in the arrays of one pass."""
 
     blocks: list[Block]
     arrays: Arrays
-    losses: NDArray[np.float64]
     groups: list[Group]
 
 
@@ -121,22 +118,21 @@ class Stacks:
 
     def _stack(self, blocks: list[Block]) -> Stack:
         arrays = Arrays(self.network, blocks[0].rows, len(blocks), self.memory)
-        losses = np.zeros((len(blocks), 1, 1))
         if self._side_by_side(blocks):
             first = blocks[0].slot
             slots = self.exchange.slots.single[first : first + len(blocks)]
             sums = Gradients(self.network, slots)
-            return Stack(blocks, arrays, losses, [Group(blocks, losses, arrays.A, arrays.dZ, sums)])
+            return Stack(blocks, arrays, [Group(blocks, arrays.loss, arrays.factors, sums)])
         groups = [
             Group(
                 [block],
-                losses[k : k + 1],
-                *arrays.by_block[k],
+                arrays.loss[k : k + 1],
+                arrays.by_block[k],
                 Gradients(self.network, self.slots[block.slot].single),
             )
             for k, block in enumerate(blocks)
         ]
-        return Stack(blocks, arrays, losses, groups)
+        return Stack(blocks, arrays, groups)
 
     def _side_by_side(self, blocks: list[Block]) -> bool:
         """Whether every block has a slot of its own, behind that of the block before it."""

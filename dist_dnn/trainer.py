@@ -22,7 +22,6 @@ from dist_dnn.rounds import Group, Timings
 from dist_dnn.shards import batches_in_epoch
 from dist_dnn.training_step import COUNT, LOSS, WEIGHT, TrainingStep
 
-
 TRAINING, VALIDATION = "training", "validation"
 """The names of the data sets that workers have loaded."""
 

@@ -90,10 +90,10 @@ class TrainingStep(Task):
 
     def _compute(self, stack: Stack) -> None:
         forward(self.parameters, stack.arrays)
-        losses(stack.arrays, stack.losses)
+        losses(stack.arrays)
         backward(self.parameters, stack.arrays)
         for group in stack.groups:
-            gradients(group.A, group.dZ, stack.arrays.ones, group.sums)
+            gradients(group.factors, group.sums)
             for block, loss in zip(group.blocks, group.losses, strict=True):
                 sums = self.stacks.slots[block.slot].double
                 sums[LOSS] = loss[0, 0]

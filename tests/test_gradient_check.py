@@ -41,8 +41,8 @@ def test_every_network_passes(activation, loss, depth):
 def corrupted(name, layer):
     """``gradients`` with one number of a layer's dW or db wrong by a hundredth."""
 
-    def gradients(A, dZ, ones, sums):
-        right(A, dZ, ones, sums)
+    def gradients(factors, sums):
+        right(factors, sums)
         getattr(sums, name)[layer][-1, -1] *= 1.01
 
     right = dist_dnn.nn.gradient_check.gradients

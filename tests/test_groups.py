@@ -91,7 +91,7 @@ def test_bad_data_is_reported_for_the_lowest_shard_and_the_group_goes_on(
 ) -> None:
     failing = group.open(Failing, {"shards": [1, 3, 6], "how": "input"})
     for _ in range(3):
-        with pytest.raises(InputError, match="^shard 1 has bad data$"):
+        with pytest.raises(InputError, match=r"^shard 1 has bad data$"):
             failing.run()
     assert group.open(Whereabouts, {"shards": SHARDS}).run().double.all()
 

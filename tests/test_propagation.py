@@ -45,12 +45,12 @@ def truth(loss, n_L, m, dtype):
 def one_pass(parameters, X, Y):
     """The loss sum, the loss of each example, Ŷ, and the summed gradients as one vector."""
     arrays = Arrays.of(parameters.network, X, Y)
-    loss_sum, sums = np.empty((1, 1)), np.empty_like(parameters.vector)
+    sums = np.empty_like(parameters.vector)
     forward(parameters, arrays)
-    losses(arrays, loss_sum)
+    loss_sum = losses(arrays).item()
     backward(parameters, arrays)
-    gradients(arrays.A, arrays.dZ, arrays.ones, Gradients(parameters.network, sums))
-    return loss_sum[0, 0], arrays.row, arrays.A[parameters.network.L], sums
+    gradients(arrays.factors, Gradients(parameters.network, sums))
+    return loss_sum, arrays.row, arrays.A[parameters.network.L], sums
 
 
 every_network = pytest.mark.parametrize(
@@ -193,15 +193,14 @@ def test_a_stack_has_the_bits_of_its_blocks(
 
     stack = Arrays(network, rows, blocks)
     stack.X[:], stack.Y[:] = X, Y
-    loss_sums = np.empty((blocks, 1, 1))
     sums = np.empty((blocks, network.parameter_count), np.float32)
     by_block = np.empty_like(sums)
     forward(parameters, stack)
-    losses(stack, loss_sums)
+    loss_sums = losses(stack)
     backward(parameters, stack)
-    gradients(stack.A, stack.dZ, stack.ones, Gradients(network, sums))
-    for k, (A, dZ) in enumerate(stack.by_block):
-        gradients(A, dZ, stack.ones, Gradients(network, by_block[k]))
+    gradients(stack.factors, Gradients(network, sums))
+    for k, factors in enumerate(stack.by_block):
+        gradients(factors, Gradients(network, by_block[k]))
 
     for k in range(blocks):
         loss_sum, row, output, block_sums = one_pass(parameters, X[k], Y[k])
@@ -223,13 +222,13 @@ def test_arrays_in_shared_memory_equal_fresh_ones():
         memory[:] = np.nan
         arrays = Arrays(network, 9, memory=memory[3:])
         arrays.X[:], arrays.Y[:] = X, Y
-        loss_sum, sums = np.empty((1, 1)), np.empty_like(parameters.vector)
+        sums = np.empty_like(parameters.vector)
         forward(parameters, arrays)
-        losses(arrays, loss_sum)
+        loss_sum = losses(arrays).item()
         backward(parameters, arrays)
-        gradients(arrays.A, arrays.dZ, arrays.ones, Gradients(network, sums))
+        gradients(arrays.factors, Gradients(network, sums))
         assert np.shares_memory(arrays.A[3], memory)
-        assert loss_sum[0, 0] == fresh[0]
+        assert loss_sum == fresh[0]
         assert same_bits(arrays.A[3], fresh[2])
         assert same_bits(sums, fresh[3])
     finally:
@@ -265,13 +264,13 @@ def test_losses_add_up_in_float64():
 def test_a_steady_pass_allocates_no_array(activation, loss):
     network, parameters, X, Y = case(activation, loss, 3, m=20_000, dtype=np.float32)
     arrays = Arrays.of(network, X, Y)
-    loss_sum, sums = np.empty((1, 1)), Gradients(network, np.empty_like(parameters.vector))
+    sums = Gradients.zeros(network)
 
     def whole_pass():
         forward(parameters, arrays)
-        losses(arrays, loss_sum)
+        losses(arrays)
         backward(parameters, arrays)
-        gradients(arrays.A, arrays.dZ, arrays.ones, sums)
+        gradients(arrays.factors, sums)
 
     whole_pass()
     tracemalloc.start()

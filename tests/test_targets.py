@@ -98,7 +98,6 @@ def test_classes_of_every_type(kind: str) -> None:
     [
         ("boolean", ["false", "true"]),
         ("int8", ["-128", "0", "127"]),
-        ("half", ["-0.5", "0", "0.1"]),
         ("double", ["-1e+300", "0.1", "0.10000000000000002", "5e+300"]),
         ("large binary", ["no", "yes"]),
         ("fixed binary", ["6162", "ff00"]),

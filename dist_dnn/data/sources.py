@@ -4,6 +4,7 @@ import base64
 import os
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -242,13 +243,12 @@ def _table_source(table: pa.Table, name: str) -> TableSource:
 
 def _check_names(schema: pa.Schema, name: str) -> None:
     """Columns can be told apart."""
-    names = schema.names
-    for column in names:
-        if names.count(column) > 1:
-            raise InputError(
-                f"{name} has more than one column {column!r}; rename one of them "
-                f"(the first row of a CSV or TSV file must be a header)"
-            )
+    column, count = max(Counter(schema.names).items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise InputError(
+            f"{name} has {count} columns called {column!r}; give each its own name "
+            f"(the first row of a CSV or TSV file must be a header)"
+        )
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:

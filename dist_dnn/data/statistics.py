@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.features import Column, Standardisation, to_matrix

@@ -108,7 +108,7 @@ class Target:
 
     def class_names(self) -> list[str]:
         """The classes as text, each different: ``false``, ``1.5``, ``2024-12-31 23:59:59Z``."""
-        return _texts(self.classes.cast(self.type))
+        return _texts(self.classes)
 
     def to_json(self) -> dict[str, Any]:
         classes = self.classes

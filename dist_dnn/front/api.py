@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dist_dnn.errors import RunError
 from dist_dnn.front.progress import make_progress
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import Model
@@ -105,14 +106,14 @@ def import_launch() -> Any:
     """``workers.launch``, if the package ``workers`` that Python finds is the one beside ours.
 
     Raises:
-        ImportError: it is another one of that name.
+        RunError: it is another one of that name.
     """
     import workers
 
     ours = Path(__file__).resolve().parents[2] / "workers"
     found = [Path(place).resolve() for place in workers.__path__]
     if found != [ours]:
-        raise ImportError(
+        raise RunError(
             f"the package 'workers' that Python finds is {found[0]}, not {ours} of dist_dnn: "
             "rename it, or start from another folder"
         )

@@ -55,17 +55,15 @@ def gradient_check(
     moved = Parameters(network, parameters.copy())
     arrays = Arrays.of(network, X, Y)
     m: int = X.shape[1]
-    loss_sum = np.empty((1, 1))
 
     def mean_loss() -> float:
         forward(moved, arrays)
-        losses(arrays, loss_sum)
-        return float(loss_sum[0, 0]) / m
+        return losses(arrays).item() / m
 
     analytic = np.empty(network.parameter_count)
     forward(moved, arrays)
     backward(moved, arrays)
-    gradients(arrays.A, arrays.dZ, arrays.ones, Gradients(network, analytic))
+    gradients(arrays.factors, Gradients(network, analytic))
     analytic /= m
     numerical = numerical_gradient(mean_loss, moved.vector, epsilon)
     return GradientCheck(

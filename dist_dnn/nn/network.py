@@ -230,3 +230,8 @@ class Gradients:
         self.network = network
         self.vector = vector
         self.dW, self.db = layer_views(network, vector)
+
+    @classmethod
+    def zeros(cls, network: Network, dtype: type[np.floating] = np.float32) -> "Gradients":
+        """Gradients with a vector of their own."""
+        return cls(network, np.zeros(network.parameter_count, dtype))

@@ -8,14 +8,24 @@ from Python.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dist_dnn.nn.activations import Array
 from dist_dnn.nn.losses import output_gradient
 from dist_dnn.nn.network import Gradients, Network, Parameters, check_shape
 
 _ALIGNMENT = 16  # numbers; 64 bytes of float32, a line of the cache
+
+
+class Factors(NamedTuple):
+    """What dW[l] and db[l] are products of: A[l] and dZ[l], (n[l], m), and ones, (m, 1)."""
+
+    A: Mapping[int, Array]
+    dZ: Mapping[int, Array]
+    ones: Array
 
 
 class Arrays:
@@ -35,7 +45,8 @@ class Arrays:
         Z, A, dZ: by layer, (n[l], m); Z and dZ from l = 1, A from l = 0. dZ[l] overwrites Z[l],
             which is not needed by then.
         row: (1, m), one number an example: its loss, after ``losses``.
-        by_block: for each block of a stack its own (A, dZ), views.
+        factors: what ``gradients`` needs of all blocks at once.
+        by_block: the same of each block of a stack by itself.
     """
 
     def __init__(
@@ -65,11 +76,17 @@ class Arrays:
         self.row = columns(1, next(starts))
         shared = next(starts)
         self.scratch = {l: columns(n[l], shared) for l in range(1, L + 1)}
-        self.ones = np.ones((m, 1), memory.dtype)
         self.row_in_double = np.empty(self.row.shape, np.float64)
         self.ones_in_double = np.ones((m, 1), np.float64)
+        self.loss = np.empty((*leading, 1, 1), np.float64)
+        ones = np.ones((m, 1), memory.dtype)
+        self.factors = Factors(self.A, self.dZ, ones)
         self.by_block = [
-            ({l: A[k] for l, A in self.A.items()}, {l: dZ[k] for l, dZ in self.dZ.items()})
+            Factors(
+                {l: A[k] for l, A in self.A.items()},
+                {l: dZ[k] for l, dZ in self.dZ.items()},
+                ones,
+            )
             for k in range(blocks or 0)
         ]
 
@@ -122,19 +139,21 @@ def forward(parameters: Parameters, arrays: Arrays) -> Array:
     return A[L]
 
 
-def losses(arrays: Arrays, sums: np.ndarray) -> None:
-    """Each example's loss, into ``arrays.row``, and their sum in float64.
+def losses(arrays: Arrays) -> NDArray[np.float64]:
+    """Each example's loss, into ``arrays.row``, and their sum over each block.
 
     Args:
         arrays: as ``forward`` left them, with Y filled.
-        sums: (1, 1), or (blocks, 1, 1) for a stack; float64, written.
+
+    Returns:
+        The sums in float64, (1, 1), or (blocks, 1, 1) for a stack; overwritten by the next call.
     """
     L = arrays.network.L
     arrays.network.output_loss.losses(
         arrays.Z[L], arrays.A[L], arrays.Y, arrays.scratch[L], arrays.row
     )
     np.copyto(arrays.row_in_double, arrays.row)
-    np.matmul(arrays.row_in_double, arrays.ones_in_double, out=sums)
+    return np.matmul(arrays.row_in_double, arrays.ones_in_double, out=arrays.loss)
 
 
 def backward(parameters: Parameters, arrays: Arrays) -> None:
@@ -152,17 +171,14 @@ def backward(parameters: Parameters, arrays: Arrays) -> None:
         network.hidden_activation.times_derivative(dZ[l - 1], A[l - 1], arrays.scratch[l - 1])
 
 
-def gradients(
-    A: Mapping[int, Array], dZ: Mapping[int, Array], ones: Array, sums: Gradients
-) -> None:
+def gradients(factors: Factors, sums: Gradients) -> None:
     """dW[l] = dZ[l] A[l-1]ᵀ and db[l] = the sum of dZ[l] over its columns, for l = L … 1.
 
     Args:
-        A: A[l], (n[l], m).
-        dZ: dZ[l], (n[l], m).
-        ones: (m, 1); the sum over the columns is the product with it, done by the BLAS too.
+        factors: of arrays as ``backward`` left them.
         sums: dW and db, written: sums over the m examples, not divided.
     """
+    A, dZ, ones = factors
     for l in range(sums.network.L, 0, -1):
         np.matmul(dZ[l], A[l - 1].mT, out=sums.dW[l])
-        np.matmul(dZ[l], ones, out=sums.db[l])
+        np.matmul(dZ[l], ones, out=sums.db[l])  # the sum over columns, by the BLAS too
