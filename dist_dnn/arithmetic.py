@@ -25,7 +25,13 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
 
 def blas_libraries() -> list[dict[str, Any]]:
-    """The BLAS libraries loaded: name, version, core (the kernels chosen) and threads."""
+    """NumPy's BLAS: name, version, core (the kernels chosen) and threads.
+
+    Other packages bring their own into the process; where NumPy has none of its own, it shares
+    what is there.
+    """
+    loaded = [info for info in threadpoolctl.threadpool_info() if info.get("user_api") == "blas"]
+    own = [info for info in loaded if "numpy" in info["filepath"]]
     return [
         {
             "library": info.get("internal_api"),
@@ -33,8 +39,7 @@ def blas_libraries() -> list[dict[str, Any]]:
             "core": info.get("architecture"),
             "threads": info.get("num_threads"),
         }
-        for info in threadpoolctl.threadpool_info()
-        if info.get("user_api") == "blas"
+        for info in own or loaded
     ]
 
 

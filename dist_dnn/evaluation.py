@@ -43,6 +43,8 @@ class Evaluation(ShardTask):
         self.parameters = Parameters(self.network, exchange.broadcast.single)
         self.memory = np.zeros(Arrays.size(self.network, CHUNK_ROWS), np.float32)
         self.arrays: dict[int, Arrays] = {}
+        for leaf in exchange.additions.leaves:  # bad rows are found now, not in a round
+            self.dataset.shard(leaf.shard, self.features, self.target)
 
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:

@@ -1,12 +1,15 @@
 """Hyperparameters: the validated, frozen description of an experiment, chosen and not learned."""
 
 import math
+import reprlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from dist_dnn.errors import InputError
 from dist_dnn.nn.activations import ACTIVATIONS
@@ -25,6 +28,9 @@ OPTIMIZER_SETTINGS = {
     "weight_decay": ("adamw",),
 }
 """Settings of some optimisers alone, with those that have them."""
+
+MOST_SHARDS = 2**16
+"""Every worker keeps an account of all shards, even where they have no rows."""
 
 SCHEDULE_SETTINGS = {"schedule_every": ("step",), "schedule_factor": ("step",)}
 """Settings of some schedules alone, with those that have them."""
@@ -53,7 +59,7 @@ class Hyperparameters:
         batch_size: B, rows of a batch; "auto" is min(256, m), "full" is m.
         epochs: how often every training row is used.
         seed: of initialisation, order and held-out rows; 0 … 2^63 − 1.
-        shards: S, the logical shards; the most workers that will ever be used.
+        shards: S, the logical shards; the most workers that will ever be used; up to MOST_SHARDS.
 
     Raises:
         InputError: a value that cannot be used, with its name and what it must be.
@@ -89,13 +95,16 @@ class Hyperparameters:
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
+        hidden: Any = self.hidden
+        if hidden == "none":
+            object.__setattr__(self, "hidden", ())
         for field in fields(self):
             value = getattr(self, field.name)
             if value is None and field.default is None:
                 continue
-            must = _RULES[field.name](value)
+            must = what_must_be(field.name, value)
             if must:
-                raise InputError(f"{field.name} must be {must}, not {value!r}")
+                raise InputError(f"{field.name} must be {must}, not {reprlib.repr(value)}")
             if isinstance(value, int) and "float" in str(field.type):
                 object.__setattr__(self, field.name, float(value))
         self._check_settings(OPTIMIZER_SETTINGS, "optimizer")
@@ -120,7 +129,8 @@ class Hyperparameters:
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
-                raise InputError(f"{where}: unknown key {name!r}{suggestion(name, known)}")
+                hint = suggestion(name, [*known, "target"]) or f"; known are {', '.join(known)}"
+                raise InputError(f"{where}: unknown key {name!r}{hint}")
         try:
             return cls(**values)
         except InputError as error:
@@ -178,17 +188,25 @@ def read_toml(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(
+            f"{path or repr(path)}: cannot be read: {error.strerror}; give --config a TOML file"
+        ) from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is no text in UTF-8, so no TOML") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: is no valid TOML: {error}") from None
+        raise InputError(f"{path}: is no text in UTF-8, so no TOML; write it anew") from None
+    except (ValueError, RecursionError) as error:  # too long a number is a plain ValueError
+        raise InputError(f"{path}: is no valid TOML: {error}; correct it") from None
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known one that looks like it, if any."""
-    close = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    names = {each.strip("-"): each for each in known}  # dashes do not make flags alike
+    close = get_close_matches(name.strip("-"), names, n=1)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def what_must_be(name: str, value: Any) -> str | None:
+    """What a hyperparameter must be, in words; None when it is so."""
+    return _RULES[name](value)
 
 
 Rule = Callable[[Any], str | None]
@@ -203,8 +221,8 @@ def _number(test: Callable[[float], bool], must: str) -> Rule:
     return lambda value: None if _is_number(value) and test(value) else must
 
 
-def _whole(least: int, must: str) -> Rule:
-    return lambda value: None if type(value) is int and value >= least else must
+def _whole(least: int, must: str, most: float = math.inf) -> Rule:
+    return lambda value: None if type(value) is int and least <= value <= most else must
 
 
 def _one_of(known: Iterable[str]) -> Rule:
@@ -230,7 +248,7 @@ def _validation(value: Any) -> str | None:
 
 def _hidden(value: Any) -> str | None:
     units = isinstance(value, tuple) and all(type(v) is int and v >= 1 for v in value)
-    return None if units else "a list of whole numbers above 0 ('none' for no hidden layer)"
+    return None if units or value == "none" else "a list of whole numbers above 0, or 'none'"
 
 
 def _batch_size(value: Any) -> str | None:
@@ -238,13 +256,11 @@ def _batch_size(value: Any) -> str | None:
     return None if fits else "a whole number above 0, 'auto' or 'full'"
 
 
-def _seed(value: Any) -> str | None:
-    fits = type(value) is int and 0 <= value < 2**63
-    return None if fits else "a whole number from 0 to 2^63 − 1"
-
-
-_POSITIVE = _number(lambda value: 0 < value < math.inf, "a number above 0")
-_NOT_NEGATIVE = _number(lambda value: 0 <= value < math.inf, "a number not below 0")
+_LARGEST = float(np.finfo(np.float32).max)
+_POSITIVE = _number(lambda value: 0 < value <= _LARGEST, "a number above 0 that fits float32")
+_NOT_NEGATIVE = _number(
+    lambda value: 0 <= value <= _LARGEST, "a number not below 0 that fits float32"
+)
 _BELOW_ONE = _number(lambda value: 0 <= value < 1, "a number from 0 to below 1")
 _COUNT = _whole(1, "a whole number above 0")
 _COUNT_OR_NONE = _whole(0, "a whole number not below 0")
@@ -272,6 +288,6 @@ _RULES: dict[str, Rule] = {
     "warmup_steps": _COUNT_OR_NONE,
     "batch_size": _batch_size,
     "epochs": _COUNT_OR_NONE,
-    "seed": _seed,
-    "shards": _COUNT,
+    "seed": _whole(0, "a whole number from 0 to 2^63 − 1", most=2**63 - 1),
+    "shards": _whole(1, f"a whole number from 1 to {MOST_SHARDS}", most=MOST_SHARDS),
 }

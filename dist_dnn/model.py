@@ -2,23 +2,31 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from dist_dnn.data.features import Features
+from dist_dnn.data.features import Features, json_list, json_object
 from dist_dnn.data.sources import Source
 from dist_dnn.data.targets import Target
 from dist_dnn.errors import InputError
 from dist_dnn.evaluation import predicted_classes
+from dist_dnn.hyperparameters import what_must_be
 from dist_dnn.nn.activations import Array
-from dist_dnn.nn.network import DimensionError, Network, Parameters
+from dist_dnn.nn.network import Network, Parameters
 from dist_dnn.nn.propagation import Arrays, forward
 from dist_dnn.shards import CHUNK_ROWS, shard_range
+
+LOSS_OF_TASK = {
+    "binary": "binary_cross_entropy",
+    "multiclass": "cross_entropy",
+    "regression": "half_squared_error",
+}
 
 MODEL_FILE = "model.safetensors"
 FORMAT = 1
@@ -104,42 +112,39 @@ class Model:
         Raises:
             InputError: no run, or a model file that is truncated or not what it should be.
         """
+        from safetensors import SafetensorError, safe_open
+
         path = Path(run) / MODEL_FILE
-        if not path.is_file():
-            raise InputError(f"{run} is no run directory: it has no {MODEL_FILE}")
-        metadata, tensors = _read(path)
+        remedy = "give a run that `dist-dnn train` made"
+        if not os.path.isfile(path):
+            raise InputError(f"{Path(run)} is no run directory: it has no {MODEL_FILE}; {remedy}")
         try:
-            return cls._from_parts(json.loads(metadata["dist_dnn"]), tensors)
-        except (InputError, DimensionError, ValueError, KeyError, TypeError) as error:
-            what = f"{error}" if isinstance(error, InputError | ValueError) else repr(error)
-            raise InputError(f"{path} holds no model of dist_dnn: {what}") from None
+            with safe_open(path, framework="numpy") as file:
+                return cls._from_file(file)
+        except (SafetensorError, OSError) as error:
+            what = f"is truncated or no safetensors file: {error}"
+        except (ValueError, RecursionError) as error:
+            what = f"holds no model of dist_dnn: {error}"
+        raise InputError(f"{path} {what}; {remedy}")
 
     @classmethod
-    def _from_parts(cls, described: dict[str, Any], tensors: dict[str, Array]) -> "Model":
-        if described["format"] != FORMAT:
-            raise InputError(f"its format is {described['format']!r}; this version reads {FORMAT}")
-        network = Network(**described["network"])
+    def _from_file(cls, file: Any) -> "Model":
+        """From an open safetensors file, of which nothing is believed."""
+        described = json.loads((file.metadata() or {}).get("dist_dnn", "null"))
+        if not isinstance(described, dict) or described.get("format") != FORMAT:
+            raise InputError(f"its metadata is not of format {FORMAT}, which this version reads")
+        described = json_object(
+            described, "metadata", {"format", "network", "shards", "features", "target"}
+        )
+        network = _network_from_json(described["network"])
         features = Features.from_json(described["features"])
         target = Target.from_json(described["target"])
-        if (features.size, target.outputs) != (network.layer_sizes[0], network.layer_sizes[-1]):
-            raise InputError("its layers do not fit its features and target")
-        expected = {f"{name}{layer}" for name in "Wb" for layer in range(1, network.L + 1)}
-        if set(tensors) != expected:
-            raise InputError(f"its tensors are not {', '.join(sorted(expected))}")
-        for name, tensor in tensors.items():
-            if tensor.dtype != np.float32:
-                raise InputError(f"its tensor {name} is {tensor.dtype}, not float32")
-            if not np.isfinite(tensor).all():
-                raise InputError(f"its tensor {name} has values that are not finite")
-        parameters = Parameters.from_layers(
-            network,
-            {layer: tensors[f"W{layer}"] for layer in range(1, network.L + 1)},
-            {layer: tensors[f"b{layer}"] for layer in range(1, network.L + 1)},
-        )
-        shards = described["shards"]
-        if type(shards) is not int or shards < 1:
-            raise InputError(f"its number of shards is {shards!r}")
-        return cls(network, parameters, features, target, shards)
+        expected = (features.size, target.outputs, LOSS_OF_TASK[target.task])
+        if (network.layer_sizes[0], network.layer_sizes[-1], network.loss) != expected:
+            raise InputError("its network does not fit its features and target")
+        if must := what_must_be("shards", described["shards"]):
+            raise InputError(f"its number of shards must be {must}, not {described['shards']!r}")
+        return cls(network, _read_parameters(file, network), features, target, described["shards"])
 
 
 def parameters_digest(parameters: Parameters) -> str:
@@ -151,20 +156,49 @@ def parameters_digest(parameters: Parameters) -> str:
 
 
 def _tensors(parameters: Parameters) -> Iterator[tuple[str, Array]]:
+    """W1 (n[1], n[0]), b1 (n[1], 1), W2, … in C order."""
+    return ((name, np.ascontiguousarray(tensor)) for name, tensor in _views(parameters))
+
+
+def _views(parameters: Parameters) -> Iterator[tuple[str, Array]]:
     for layer in range(1, parameters.network.L + 1):
-        yield f"W{layer}", np.ascontiguousarray(parameters.W[layer])
-        yield f"b{layer}", np.ascontiguousarray(parameters.b[layer])
+        yield f"W{layer}", parameters.W[layer]
+        yield f"b{layer}", parameters.b[layer]
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Array]]:
-    from safetensors import SafetensorError, safe_open
+def _network_from_json(value: object) -> Network:
+    described = json_object(value, "network", {field.name for field in fields(Network)})
+    sizes = json_list(described, "layer_sizes")
+    if any(type(size) is not int for size in sizes):
+        raise InputError("its 'layer_sizes' are not all whole numbers")
+    if not all(isinstance(each, str) for name, each in described.items() if name != "layer_sizes"):
+        raise InputError("its network has a name that is no text")
+    return Network(**described)
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        what = " ".join(str(error).split())
-        raise InputError(f"{path} is truncated or no safetensors file: {what}") from None
+
+def _read_parameters(file: Any, network: Network) -> Parameters:
+    """The tensors of an open safetensors file, which must be those of the network.
+
+    Their shapes are checked against the file before memory is taken for them.
+    """
+    shapes = {
+        f"{name}{layer.number}": [layer.units, columns]
+        for layer in network.layers
+        for name, columns in (("W", layer.inputs), ("b", 1))
+    }
+    if set(file.keys()) != set(shapes):
+        raise InputError(f"its tensors are not W1, b1 to W{network.L}, b{network.L}")
+    for name, shape in shapes.items():
+        stored = file.get_slice(name)
+        found = stored.get_dtype(), stored.get_shape()
+        if found != ("F32", shape):
+            raise InputError(f"its tensor {name} is {found[0]} {found[1]}, not F32 {shape}")
+    parameters = Parameters(network, np.empty(network.parameter_count, np.float32))
+    for name, tensor in _views(parameters):
+        tensor[:] = file.get_tensor(name)
+        if not np.isfinite(tensor).all():
+            raise InputError(f"its tensor {name} has values that are not finite")
+    return parameters
 
 
 def _chunks(

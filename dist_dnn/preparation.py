@@ -1,5 +1,6 @@
 """From a table to an experiment: the columns, the target, the held-out rows, the statistics."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +12,10 @@ from dist_dnn.data.statistics import measure
 from dist_dnn.data.targets import Target, read_target
 from dist_dnn.errors import InputError
 from dist_dnn.hyperparameters import Hyperparameters
+from dist_dnn.model import LOSS_OF_TASK
 from dist_dnn.nn.network import Network
 from dist_dnn.rounds import Group
 from dist_dnn.trainer import TRAINING, VALIDATION, Experiment
-
-LOSS_OF_TASK = {
-    "binary": "binary_cross_entropy",
-    "multiclass": "cross_entropy",
-    "regression": "half_squared_error",
-}
 
 
 def prepare(
@@ -41,22 +37,26 @@ def prepare(
     if validation is None:
         validation = hyperparameters.validation
     rows, held_out = _split(source, hyperparameters.seed, validation)
-    columns = choose_columns(source.schema, target, hyperparameters.features)
+    others = None
+    if validation is not None and held_out is None:
+        others = open_source(validation, "validation")
     aim = read_target(source, target, hyperparameters.task, rows)
+    columns = choose_columns(source.schema, target, hyperparameters.features, source.name)
     batch_size = hyperparameters.batch_size_of(rows.count)
     dataset = Dataset(source, rows, columns, target, group.shards)
     group.load(TRAINING, dataset)
     features, aim = _measure(group, columns, aim, rows.count)
     if held_out is not None:
         group.load(VALIDATION, Dataset(source, held_out, columns, target, group.shards))
-    elif validation is not None:
-        load_rows(group, VALIDATION, open_source(validation, "validation"), features, aim)
+    if others is not None:
+        load_rows(group, VALIDATION, others, features, aim)
     network = Network(
         (features.size, *hyperparameters.hidden, aim.outputs),
         activation=hyperparameters.activation,
         loss=LOSS_OF_TASK[aim.task],
         initialization=hyperparameters.initialization,
     )
+    _check_memory(network)
     return Experiment(network, features, aim, rows.count, batch_size, validation is not None)
 
 
@@ -85,6 +85,18 @@ def _split(source: Source, seed: int, validation: Any) -> tuple[Rows, Rows | Non
             f"{source.name}: choose a fraction that leaves some for both sides"
         )
     return rows, held_out
+
+
+def _check_memory(network: Network) -> None:
+    """Raise InputError where not even the parameters fit in this machine's memory."""
+    needed = 4 * network.parameter_count
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        sizes = ",".join(map(str, network.layer_sizes[1:-1]))
+        raise InputError(
+            f"the parameters of hidden layers {sizes} take {needed:.1e} bytes, but this machine "
+            f"has {memory:.1e}: choose a smaller --hidden"
+        )
 
 
 def _measure(

@@ -15,19 +15,23 @@ from dist_dnn.errors import InputError, RunError
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import MODEL_FILE, Model
 
+METRICS_FILE = "metrics.jsonl"
+
 
 def check_new(out: str) -> None:
     """Raise InputError unless a run directory can be made at this place."""
     path = Path(out)
     if os.path.lexists(path):
-        raise InputError(f"{out} exists: choose another --out, or move it away")
-    for parent in path.absolute().parents:
-        if parent.is_dir():
-            if not os.access(parent, os.W_OK | os.X_OK):
-                raise InputError(f"{out} cannot be made: {parent} is not writable")
-            return
-        if os.path.lexists(parent):
-            raise InputError(f"{out} cannot be made: {parent} is a file, not a folder")
+        raise InputError(f"{path} exists: choose another --out, or move it away")
+    parent = next(each for each in path.absolute().parents if os.path.lexists(each))
+    if not os.path.isdir(parent):
+        raise _cannot_make(path, f"{parent} is a file, not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise _cannot_make(path, f"{parent} is not writable")
+
+
+def _cannot_make(path: Path, reason: str) -> InputError:
+    return InputError(f"{path} cannot be made: {reason}; choose another --out")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -39,9 +43,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    except OSError:
+    finally:
         beside.unlink(missing_ok=True)
-        raise
 
 
 class RunDirectory:
@@ -52,6 +55,7 @@ class RunDirectory:
         settings: what the status says of how the run is done: backend, workers, …
 
     Raises:
+        InputError: it cannot be made.
         RunError: it cannot be written.
     """
 
@@ -65,12 +69,13 @@ class RunDirectory:
             "updated": None,
             "ended": None,
             "error": None,
+            "job": None,
             **settings,
         }
         try:
             self.path.mkdir(parents=True)
         except OSError as error:
-            raise RunError(f"{out} cannot be made: {error.strerror}") from error
+            raise _cannot_make(self.path, error.strerror or str(error)) from error
 
     def __enter__(self) -> Self:
         return self
@@ -97,12 +102,13 @@ class RunDirectory:
         self._write_json("features.json", model.data_to_json())
         self._write_json("environment.json", environment())
         self._write(MODEL_FILE, model.to_bytes())
+        self._write(METRICS_FILE, b"")
         self._write_status()
 
     def epoch(self, metrics: dict[str, Any], model: Model) -> None:
         """Write what an epoch has given: the model, its metrics, and the status."""
         self._write(MODEL_FILE, model.to_bytes())
-        path = self.path / "metrics.jsonl"
+        path = self.path / METRICS_FILE
         try:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(metrics, allow_nan=False) + "\n")

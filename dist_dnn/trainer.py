@@ -125,19 +125,18 @@ class Trainer:
             The mean loss over the epoch's examples as they were trained on, without the penalty.
 
         Raises:
-            RunError: the loss is no longer finite.
+            RunError: the loss or a parameter is no longer finite.
         """
         total = np.zeros(3)
         for batch in range(self.batches):
             sums = self.step(epoch, batch)
             if not math.isfinite(sums[LOSS]):
-                raise RunError(
-                    f"the training diverged: the loss is {sums[LOSS]} at step "
-                    f"{self.steps(epoch - 1) + batch + 1}; a lower --learning-rate or --clip-norm "
-                    "usually helps"
-                )
+                step = self.steps(epoch - 1) + batch + 1
+                raise _diverged(f"the loss is {sums[LOSS]} at step {step}")
             total += sums
             progress.step(int(sums[COUNT]), float(sums[LOSS] / sums[WEIGHT]))
+        if not np.isfinite(self.parameters.vector).all():
+            raise _diverged(f"parameters are not finite after epoch {epoch}")
         return float(total[LOSS] / total[WEIGHT])
 
     def steps(self, epochs: int) -> int:
@@ -171,6 +170,12 @@ class Trainer:
             }
             progress.end_epoch(metrics)
             yield metrics
+
+
+def _diverged(what: str) -> RunError:
+    return RunError(
+        f"the training diverged: {what}; a lower --learning-rate or --clip-norm usually helps"
+    )
 
 
 def _evaluator(group: Group, experiment: Experiment) -> Evaluator:

@@ -95,7 +95,7 @@ def test_no_feature_beside_the_target() -> None:
 
 @pytest.mark.parametrize("type_", NUMERIC_TYPES, ids=str)
 def test_numbers_are_those_of_numpy(type_: Any) -> None:
-    dtype = type_.to_pandas_dtype()
+    dtype = pa.array([], type_).to_numpy(zero_copy_only=False).dtype
     if np.issubdtype(dtype, np.integer):
         values = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max, 1, 0, 3, 2], dtype)
     else:
@@ -123,7 +123,9 @@ def flawed_batch(rows: int, flaws: list[tuple[int, int, str]]) -> pa.RecordBatch
     columns = [
         pa.array([each[0] for each in numbers], pa.float64()),
         pairs,
-        pa.array([each[3] for each in numbers], pa.float16()),
+        pa.array(
+            [None if each[3] is None else np.float16(each[3]) for each in numbers], pa.float16()
+        ),
     ]
     return pa.record_batch(columns, ["a", "b", "c"])
 
@@ -162,7 +164,7 @@ def test_the_first_flaw_is_named_whatever_the_chunks(
         ([[1, 2], None], pa.list_(pa.int64(), 2), "a null"),
         ([[1, 2], [None, 3]], pa.list_(pa.int64(), 2), "a null"),
         ([[1, 2], [3, float("nan")]], pa.list_(pa.float32(), 2), "a NaN"),
-        ([1, np.float16("inf")], pa.float16(), "an infinite value"),
+        ([np.float16(1), np.float16("inf")], pa.float16(), "an infinite value"),
     ],
 )
 def test_flaws_of_every_kind(values: list[Any], type_: pa.DataType, what: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
+import numpy as np
 import pyarrow as pa
 
 from dist_dnn.data.dataset import Dataset
@@ -76,8 +77,10 @@ class ShardWorker:
 @contextmanager
 def _one_line(name: str, task: Task | None = None) -> Iterator[None]:
     """Turn an exception that is nobody's message into one line."""
+    # What overflows shows as a result that is not finite, which the driver reports.
     try:
-        yield
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
     except (InputError, RunError):
         raise
     except Exception as error:

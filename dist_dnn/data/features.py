@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dist_dnn.data.sources import printable
+from dist_dnn.data.sources import type_name
 from dist_dnn.errors import InputError
 
 Kind = Literal["boolean", "integer", "floating"]
@@ -42,15 +42,14 @@ def choose_columns(
         raise InputError(
             f"there is no feature beside the target {target!r}; give one at least with --features"
         )
-    for position, name in enumerate(requested):
+    columns: dict[str, Column] = {}
+    for name in requested:
         if name == target:
             raise InputError(
                 f"the target {name!r} is among the features; take it out of --features"
             )
-        if name in requested[:position]:
+        if name in columns:
             raise InputError(f"--features has {name!r} more than once; leave one of them")
-    columns = []
-    for name in requested:
         column = _column(schema, name, where)
         if column is None:
             raise InputError(
@@ -58,13 +57,13 @@ def choose_columns(
                 f"features are numbers, booleans and fixed-size lists of them: "
                 f"leave it out with --features"
             )
-        columns.append(column)
-    return tuple(columns)
+        columns[name] = column
+    return tuple(columns.values())
 
 
 def _column(schema: pa.Schema, name: str, where: str) -> Column | None:
     """The column as a feature; None where its type cannot be one."""
-    if name not in schema.names:
+    if schema.get_field_index(name) < 0:
         raise missing_column(schema, name, where)
     element: Any = schema.field(name).type
     width = 1
@@ -80,11 +79,6 @@ def _kind_of(element: pa.DataType) -> Kind | None:
     if pa.types.is_integer(element):
         return "integer"
     return "floating" if pa.types.is_floating(element) else None
-
-
-def type_name(type_: pa.DataType) -> str:
-    """The name of a type on one line."""
-    return printable(" ".join(str(type_).split()))
 
 
 def missing_column(schema: pa.Schema, name: str, where: str) -> InputError:

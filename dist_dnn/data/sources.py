@@ -305,8 +305,8 @@ def _locate(location: str, name: str) -> _Place:
         raise InputError(f"the path given as {name} is empty; give a file, a directory or a URI")
     scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location)
     if scheme is None:
-        place = os.path.abspath(location)
-        return _Place(_filesystem_of(None)[0], None, place, printable(location.rstrip("/")))
+        path = os.path.abspath(location)
+        return _Place(_filesystem_of(None)[0], None, path, printable(location.rstrip("/") or "/"))
     with _reading(printable(_without_password(location))):
         filesystem, path = _filesystem_of(location)
     path = path.rstrip("/")
@@ -360,6 +360,11 @@ def _reading(name: str) -> Iterator[None]:
 def printable(text: str) -> str:
     """The text if it stands on one line, or else with its line breaks and the like escaped."""
     return text if text.isprintable() else repr(text)
+
+
+def type_name(type_: pa.DataType) -> str:
+    """The name of a type on one line."""
+    return printable(" ".join(str(type_).split()))
 
 
 def _without_password(text: str) -> str:
@@ -446,8 +451,9 @@ def _common_schema(
         if None in types:
             column = types.index(None)
             raise InputError(
-                f"{differs} in column {schema.names[column]!r}: {schema.types[column]} and "
-                f"{common.types[column]}; the files of a directory must have the same types"
+                f"{differs} in column {schema.names[column]!r}: {type_name(schema.types[column])} "
+                f"and {type_name(common.types[column])}; "
+                f"the files of a directory must have the same types"
             )
         common = pa.schema(list(zip(schema.names, types, strict=True)))
     return common

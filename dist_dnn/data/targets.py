@@ -18,10 +18,9 @@ from dist_dnn.data.features import (
     json_object,
     missing_column,
     to_numpy,
-    type_name,
 )
 from dist_dnn.data.holdout import Rows
-from dist_dnn.data.sources import Source
+from dist_dnn.data.sources import Source, type_name
 from dist_dnn.errors import InputError
 
 types: Any = pa.types
@@ -102,9 +101,9 @@ class Target:
         """
         if self.classes is not None:
             return self.classes.take(pa.array(values.astype(np.int64))).cast(self.type)
-        is_floating = types.is_floating(self.type)
         numbers = values.astype(np.float64) * self.deviation + self.mean
-        return pa.array(numbers.astype(self.type.to_pandas_dtype() if is_floating else np.float64))
+        size = self.type.bit_width // 8 if types.is_floating(self.type) else 8
+        return pa.array(numbers.astype(f"f{size}"))
 
     def class_names(self) -> list[str]:
         """The classes as text, each different: ``false``, ``1.5``, ``2024-12-31 23:59:59Z``."""

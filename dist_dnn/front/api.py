@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dist_dnn.errors import RunError
 from dist_dnn.front.progress import make_progress
 from dist_dnn.hyperparameters import Hyperparameters
@@ -98,8 +100,14 @@ def train(
                     run.epoch(metrics, model)
         return Run(history, model.detached(), Path(out) if out else None)
 
-    run: Run = launch.run(settings, hyperparameters.shards, drive)
+    with quiet_overflow():
+        run: Run = launch.run(settings, hyperparameters.shards, drive)
     return run
+
+
+def quiet_overflow() -> np.errstate:
+    """A context without numpy's warnings: what overflows is found by the results."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def import_launch() -> Any:
@@ -111,7 +119,8 @@ def import_launch() -> Any:
     import workers
 
     ours = Path(__file__).resolve().parents[2] / "workers"
-    found = [Path(place).resolve() for place in workers.__path__]
+    places = getattr(workers, "__path__", None) or [workers.__file__]
+    found = [Path(place).resolve() for place in places]
     if found != [ours]:
         raise RunError(
             f"the package 'workers' that Python finds is {found[0]}, not {ours} of dist_dnn: "

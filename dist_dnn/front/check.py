@@ -29,10 +29,11 @@ def check(backend: str, workers: int, allow_mixed_cpus: bool) -> None:
     Raises:
         RunError: a gradient is wrong.
     """
+    _check_workers(backend, workers, allow_mixed_cpus)  # before any line: a flag may be wrong
     for library in blas_libraries():
         print(f"BLAS: {library['library']} {library['version']}, core {library['core']}")
     worst = _check_gradients()
-    _check_workers(backend, workers, allow_mixed_cpus)
+    print(f"{backend}, {workers} workers: {STEPS} steps give the bits of serial ones")
     if worst >= BOUND:
         raise RunError(f"a gradient is wrong: its relative error is {worst:.1e}, above {BOUND:.0e}")
 
@@ -67,7 +68,7 @@ def _check_workers(backend: str, workers: int, allow_mixed_cpus: bool) -> None:
     """The sums of gradients of some steps, by workers and serially, must have the same bits."""
     launch = import_launch()
     settings = launch.Settings(backend, workers, allow_mixed_cpus)
-    hyperparameters = Hyperparameters(hidden=(32, 16), batch_size=101)
+    hyperparameters = Hyperparameters(hidden=(32, 16), batch_size=101, shards=max(8, workers))
     serial = launch.Settings("local", 0)
     by_workers, serially = (
         launch.run(each, hyperparameters.shards, lambda group: _sums(group, hyperparameters))
@@ -79,7 +80,6 @@ def _check_workers(backend: str, workers: int, allow_mixed_cpus: bool) -> None:
             f"{different} of {serially.size} sums of gradients of {workers} {backend} workers "
             "differ from those computed serially"
         )
-    print(f"{backend}, {workers} workers: {STEPS} steps give the bits of serial ones")
 
 
 def _sums(group: Group, hyperparameters: Hyperparameters) -> Array:

@@ -5,10 +5,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from io import TextIOWrapper
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from dist_dnn.errors import InputError, RunError
-from dist_dnn.hyperparameters import Hyperparameters, suggestion
+from dist_dnn.hyperparameters import Hyperparameters, suggestion, what_must_be
 from dist_dnn.nn.activations import ACTIVATIONS
 from dist_dnn.nn.network import INITIALIZATIONS
 from dist_dnn.nn.optimizers import OPTIMIZERS
@@ -28,33 +31,50 @@ choose it once, at the most workers that will ever be used.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 for a failure, 2 for a mistake, 128 + signal."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run one command.
+
+    Returns:
+        The exit status: 0, 1 for a failure, 2 for a mistake, 128 + signal.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal can write α
+    for number in _STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     try:
         chosen = _parser().parse_args(arguments)
         chosen.command(chosen)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except InputError as error:
         return _complain(error, 2)
     except RunError as error:
         return _complain(error, 1)
-    except _Terminated:
-        return _complain("terminated", 128 + signal.SIGTERM)
-    except KeyboardInterrupt:
-        return _complain("interrupted", 128 + signal.SIGINT)
-    except BrokenPipeError:
-        # Whoever read standard output has gone; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except _Stopped as stopped:
+        return _complain(stopped, 128 + stopped.number)
+    except MemoryError as error:
+        return _complain(f"there is not enough memory: {error}", 1)
+    except OSError as error:
+        if sys.stdout is not None:  # it may be what cannot be written: drop what it holds
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Where whoever read standard output has gone, there is nobody to tell.
+        return 1 if isinstance(error, BrokenPipeError) else _complain(error, 1)
     return 0
 
 
-class _Terminated(BaseException):
-    """SIGTERM came."""
+_STOPPING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+"""The signals that end a command, and what they did to it."""
 
 
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise _Terminated
+class _Stopped(BaseException):
+    """A signal came."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(_STOPPING[number])
+        self.number = number
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise _Stopped(signal.Signals(number))
 
 
 def _complain(what: object, status: int) -> int:
@@ -73,25 +93,20 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        chosen, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            flags = [name for name in _flags(self) if name.startswith("--")]
-            raise InputError(
-                f"unknown argument {unknown[0]!r}{suggestion(unknown[0], flags)} "
-                f"(see {self.prog} --help)"
-            )
-        return chosen
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._subparsers is None:  # before what is missing: it may be there, misspelt
+            for flag in takewhile(lambda argument: argument != "--", args):
+                if flag.startswith("--"):
+                    self._check_known(flag.partition("=")[0])
+        chosen, unknown = super().parse_known_args(args, namespace)
+        for argument in unknown:
+            self._check_known(argument)
+        return chosen, unknown
 
-
-def _flags(parser: argparse.ArgumentParser) -> list[str]:
-    """The flags of a parser and of its commands."""
-    flags: list[str] = []
-    for action in parser._actions:
-        flags += action.option_strings
-        if isinstance(action, argparse._SubParsersAction):
-            flags += [flag for command in action.choices.values() for flag in _flags(command)]
-    return flags
+    def _check_known(self, argument: str) -> None:
+        flags = self._option_string_actions
+        if argument not in flags:
+            self.error(f"unknown argument {argument!r}{suggestion(argument, flags)}")
 
 
 def _parser() -> _Parser:
@@ -123,7 +138,7 @@ def _add_reach(parser: Any, workers: int) -> None:
     group = parser.add_argument_group("workers (none of these changes a bit of the result)")
     group.add_argument(
         "--workers",
-        type=int,
+        type=_whole_number,
         default=workers,
         metavar="N",
         help="worker processes; 0 computes in the command's own process (default %(default)s)",
@@ -139,49 +154,41 @@ def _add_reach(parser: Any, workers: int) -> None:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    if text == "none":
-        return ()
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be whole numbers with commas between them, or 'none', not {text!r}"
-        ) from None
+    return tuple(int(part) for part in text.split(","))
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def _number_or_word(number: Callable[[str], Any]) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        try:
-            return number(text)
-        except ValueError:
-            return text
+def _hyperparameter(name: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """What reads a hyperparameter's flag; text that ``convert`` does not take stays text."""
 
-    return convert
+    def read(text: str) -> Any:
+        value: Any = text
+        with suppress(ValueError):
+            value = convert(text)
+        must = what_must_be(name, value)
+        if must:
+            raise argparse.ArgumentTypeError(f"must be {must}, not {text!r}")
+        return value
 
-
-def _number(kind: type, words: str) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        try:
-            return kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {words}, not {text!r}") from None
-
-    return convert
+    return read
 
 
-_REAL = _number(float, "a number")
-_WHOLE = _number(int, "a whole number")
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+
 
 _EXPERIMENT: dict[str, dict[str, tuple[Callable[[str], Any], str, str]]] = {
     "data": {
         "features": (_names, "A,B,…", "columns that fill X, in this order (default: all others)"),
         "task": (str, "TASK", "auto, binary, multiclass or regression"),
         "validation": (
-            _number_or_word(float),
+            float,
             "FILE_OR_FRACTION",
             "rows to validate on after each epoch: a fraction to hold out, or a file",
         ),
@@ -193,23 +200,23 @@ _EXPERIMENT: dict[str, dict[str, tuple[Callable[[str], Any], str, str]]] = {
     },
     "training": {
         "optimizer": (str, "NAME", ", ".join(OPTIMIZERS)),
-        "learning_rate": (_REAL, "α", "of the optimiser"),
-        "momentum": (_REAL, "μ", "of momentum and nesterov (default 0.9)"),
-        "decay_rate": (_REAL, "ρ", "of rmsprop (default 0.9)"),
-        "beta1": (_REAL, "β1", "of adam and adamw (default 0.9)"),
-        "beta2": (_REAL, "β2", "of adam and adamw (default 0.999)"),
-        "epsilon": (_REAL, "ε", "of rmsprop, adam and adamw (default 1e-8)"),
-        "weight_decay": (_REAL, "X", "of adamw (default 0.01)"),
-        "l2": (_REAL, "λ", "of the penalty (λ/2m)·‖W‖²"),
-        "clip_norm": (_REAL, "X", "the greatest norm of a gradient (default: any)"),
+        "learning_rate": (float, "α", "of the optimiser"),
+        "momentum": (float, "μ", "of momentum and nesterov (default 0.9)"),
+        "decay_rate": (float, "ρ", "of rmsprop (default 0.9)"),
+        "beta1": (float, "β1", "of adam and adamw (default 0.9)"),
+        "beta2": (float, "β2", "of adam and adamw (default 0.999)"),
+        "epsilon": (float, "ε", "of rmsprop, adam and adamw (default 1e-8)"),
+        "weight_decay": (float, "X", "of adamw (default 0.01)"),
+        "l2": (float, "λ", "of the penalty (λ/2m)·‖W‖²"),
+        "clip_norm": (float, "X", "the greatest norm of a gradient (default: any)"),
         "schedule": (str, "NAME", f"of the learning rate: {', '.join(SCHEDULES)}"),
-        "schedule_every": (_WHOLE, "N", "of schedule step: epochs between drops (default 10)"),
-        "schedule_factor": (_REAL, "X", "of schedule step: the factor of a drop (default 0.5)"),
-        "warmup_steps": (_WHOLE, "N", "over which the learning rate rises from 0"),
-        "batch_size": (_number_or_word(int), "N|auto|full", "rows of a batch; auto is min(256, m)"),
-        "epochs": (_WHOLE, "N", "how often every row is used; 0 stores the initial model"),
-        "seed": (_WHOLE, "N", "of initialisation, order and held-out rows"),
-        "shards": (_WHOLE, "S", "logical shards: the most workers that will ever be used"),
+        "schedule_every": (int, "N", "of schedule step: epochs between drops (default 10)"),
+        "schedule_factor": (float, "X", "of schedule step: the factor of a drop (default 0.5)"),
+        "warmup_steps": (int, "N", "over which the learning rate rises from 0"),
+        "batch_size": (int, "N|auto|full", "rows of a batch; auto is min(256, m)"),
+        "epochs": (int, "N", "how often every row is used; 0 stores the initial model"),
+        "seed": (int, "N", "of initialisation, order and held-out rows"),
+        "shards": (int, "S", "logical shards: the most workers that will ever be used"),
     },
 }
 """The flags of an experiment: how each is read, its stand-in in the help, and the help."""
@@ -234,7 +241,11 @@ def _add_train(commands: Any) -> None:
                 shown = ",".join(map(str, value)) if isinstance(value, list) else value
                 help = f"{help} (default {shown})"
             group.add_argument(
-                _flag(name), type=convert, default=argparse.SUPPRESS, metavar=metavar, help=help
+                _flag(name),
+                type=_hyperparameter(name, convert),
+                default=argparse.SUPPRESS,
+                metavar=metavar,
+                help=help,
             )
     _add_reach(parser, workers=2)
     parser.add_argument(
@@ -287,10 +298,14 @@ def _add_shapes(commands: Any) -> None:
         "example:\n  dist-dnn shapes 784 512 256 10 --batch-size 512 --workers 4",
     )
     parser.add_argument(
-        "sizes", metavar="N", nargs="+", type=_WHOLE, help="n[0] n[1] … n[L], units of the layers"
+        "sizes",
+        metavar="N",
+        nargs="+",
+        type=_whole_number,
+        help="n[0] n[1] … n[L], units of the layers",
     )
-    parser.add_argument("--batch-size", type=_WHOLE, metavar="M", help="examples in a batch")
-    parser.add_argument("--workers", type=_WHOLE, default=1, metavar="N", help="default 1")
+    parser.add_argument("--batch-size", type=_whole_number, metavar="M", help="examples in a batch")
+    parser.add_argument("--workers", type=_whole_number, default=1, metavar="N", help="default 1")
 
 
 def _add_check(commands: Any) -> None:

@@ -1,6 +1,7 @@
 """What the commands train, evaluate and predict do."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from dist_dnn.arithmetic import one_blas_thread
 from dist_dnn.data.sources import open_source
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.evaluation import Evaluator
-from dist_dnn.front.api import import_launch, train
+from dist_dnn.front.api import import_launch, quiet_overflow, train
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
 from dist_dnn.model import Model
 from dist_dnn.preparation import load_rows
@@ -23,7 +24,7 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
         chosen: the command line.
         given: the hyperparameters that flags name.
     """
-    target, hyperparameters = _experiment(chosen.config, chosen.target, given)
+    target, hyperparameters = read_experiment(chosen.config, chosen.target, given)
     run = train(
         chosen.data,
         target,
@@ -35,13 +36,11 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
         allow_mixed_cpus=chosen.allow_mixed_cpus,
     )
     if chosen.progress != "none":
-        print(
-            f"digest {run.digest}\nmodel in {chosen.out}; next: dist-dnn evaluate {chosen.out} DATA",
-            file=sys.stderr,
-        )
+        next_command = f"dist-dnn evaluate {chosen.out} DATA"
+        print(f"digest {run.digest}\nmodel in {chosen.out}; next: {next_command}", file=sys.stderr)
 
 
-def _experiment(
+def read_experiment(
     config: str | None, target: str | None, given: dict[str, Any]
 ) -> tuple[str, Hyperparameters]:
     """The target and the hyperparameters: the file's, which must be good by itself, then flags'."""
@@ -55,7 +54,8 @@ def _experiment(
         Hyperparameters.from_mapping(values, config)
     if target is None:
         raise InputError("no target: say with --target COLUMN which column to predict")
-    return target, Hyperparameters.from_mapping(values | given, "the command line")
+    where = f"{config} with the command line" if config else "the command line"
+    return target, Hyperparameters.from_mapping(values | given, where)
 
 
 def evaluate_command(chosen: Any) -> None:
@@ -69,27 +69,42 @@ def evaluate_command(chosen: Any) -> None:
         evaluate = Evaluator(group, "evaluation", model.network, model.features, model.target)
         return evaluate(model.parameters).to_json()
 
-    print(json.dumps(launch.run(settings, model.shards, drive)))
+    with quiet_overflow():
+        scores = launch.run(settings, model.shards, drive)
+    try:
+        print(json.dumps(scores, allow_nan=False))
+    except ValueError:
+        raise RunError(f"the loss of {chosen.run} on {chosen.data} is not finite") from None
 
 
 def predict_command(chosen: Any) -> None:
     """Write a run's predictions for the rows of a table, in order, as a Parquet file."""
     model = Model.load(chosen.run)
+    out = Path(chosen.out)
+    check_new_file(out)
     source = open_source(chosen.data)
-    model.features.check_schema(source.schema, source.name)
-    with one_blas_thread():
-        write_parquet(Path(chosen.out), model.predict(source))
+    with one_blas_thread(), quiet_overflow():
+        write_parquet(out, model.predict(source))
+
+
+def check_new_file(path: Path) -> None:
+    """Raise InputError unless a file can be written here, in the place of an older one if any."""
+    folder = path.absolute().parent
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder: give --out the name of a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path} is no regular file: give --out another name")
+    if not os.path.isdir(folder):
+        raise InputError(f"{path} cannot be written: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written: {folder} is not writable; choose another")
 
 
 def write_parquet(path: Path, batches: Any) -> None:
     """Write record batches as a Parquet file, whole or not at all."""
     import pyarrow.parquet as parquet
 
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: give --out the name of a file")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
-    beside = path.with_name(f".{path.name}.writing")
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         first = next(batches)
         with parquet.ParquetWriter(beside, first.schema) as writer:

@@ -3,13 +3,20 @@
 import sys
 from typing import Any
 
+from dist_dnn.errors import InputError
 from dist_dnn.trainer import Progress
 
 CHOICES = ("auto", "bar", "lines", "none")
 
 
 def make_progress(choice: str) -> Progress:
-    """The progress of that name; "auto" is a bar on a terminal and lines elsewhere."""
+    """The progress of that name; "auto" is a bar on a terminal and lines elsewhere.
+
+    Raises:
+        InputError: there is none.
+    """
+    if choice not in CHOICES:
+        raise InputError(f"progress must be one of {', '.join(CHOICES)}, not {choice!r}")
     if choice == "auto":
         choice = "bar" if sys.stderr.isatty() else "lines"
     return {"bar": Bar, "lines": Lines, "none": Silent}[choice]()

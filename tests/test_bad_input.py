@@ -1,0 +1,699 @@
+"""Every mistake of a user's is one line on standard error, exit status 2, and nothing written."""
+
+import json
+import os
+import pickle
+import random
+import re
+import shlex
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from shutil import copytree
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dist_dnn.errors import InputError
+from dist_dnn.model import Model
+
+ROWS = 40
+SECONDS = 120
+AT_A_TIME = os.cpu_count() or 1
+"""So many commands run at a time."""
+
+Change = Callable[[Path], object]
+"""What is done to a case's folder beforehand."""
+
+
+class Case(NamedTuple):
+    """A command, and what it must say; its folder holds ``data.parquet`` and the run ``run``."""
+
+    command: str
+    said: tuple[str, ...]
+    change: Change = lambda folder: None
+    mark: Any = ()
+
+
+class Outcome(NamedTuple):
+    """What came of a command."""
+
+    status: int
+    stdout: str
+    stderr: str
+    before: dict[str, bytes | None]
+    after: dict[str, bytes | None]
+
+
+# Commands
+
+
+def train(flags: str = "", workers: int = 0) -> str:
+    return f"train data.parquet --target kind --out new --workers {workers} {flags}"
+
+
+EVALUATE = "evaluate run data.parquet"
+PREDICT = "predict run data.parquet --out new.parquet"
+DIGEST = "digest run"
+
+
+# Folders
+
+
+def table(**columns: Any) -> pa.Table:
+    """Heights, widths and three kinds; ``columns`` are added or take the place of these."""
+    numbers = np.arange(ROWS)
+    given = {"height": numbers / 7, "width": numbers % 5, "kind": numbers % 3}
+    return pa.table(given | columns)
+
+
+def data(**columns: Any) -> Change:
+    return lambda folder: pq.write_table(table(**columns), folder / "data.parquet")
+
+
+def values(*flaws: tuple[int, Any]) -> Any:
+    """Numbers, and what is in some rows, which count from 1, instead of them."""
+    numbers: list[Any] = [number / 3 for number in range(ROWS)]
+    for row, value in flaws:
+        numbers[row - 1] = value
+    return pa.array(numbers, pa.float64(), from_pandas=False)
+
+
+def lists(row: int, value: Any) -> Any:
+    """Lists of two numbers, and what is in one row instead."""
+    pairs: list[Any] = [[1, number] for number in range(ROWS)]
+    pairs[row - 1] = value
+    return pa.array(pairs, pa.list_(pa.float32(), 2))
+
+
+def without(*columns: str) -> Change:
+    return lambda folder: pq.write_table(
+        table().drop_columns(list(columns)), folder / "data.parquet"
+    )
+
+
+def no_rows(folder: Path) -> None:
+    pq.write_table(table().slice(0, 0), folder / "data.parquet")
+
+
+def truncated(name: str, size: int = -20) -> Change:
+    def cut(folder: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+    return cut
+
+
+def text(name: str, content: str | bytes) -> Change:
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return write
+
+
+def folder(name: str, *, empty: bool = True) -> Change:
+    def make(inside: Path) -> None:
+        (inside / name).mkdir()
+        if not empty:
+            (inside / name / "notes.txt").write_text("mine")
+
+    return make
+
+
+def unwritable(inside: Path) -> None:
+    (inside / "locked").mkdir(mode=0o500)
+
+
+def toml(content: str | bytes) -> Change:
+    return text("my.toml", content)
+
+
+# Model files
+
+
+class ModelFile:
+    """A safetensors file taken apart: a header and the bytes of the tensors."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = path.read_bytes()
+        size = int.from_bytes(content[:8], "little")
+        self.header = json.loads(content[8 : 8 + size])
+        self.tensors = content[8 + size :]
+
+    def write(self, header: bytes | None = None, size: int | None = None) -> None:
+        header = json.dumps(self.header).encode() if header is None else header
+        size = len(header) if size is None else size
+        self.path.write_bytes(size.to_bytes(8, "little") + header + self.tensors)
+
+
+def header(change: Callable[[dict[str, Any]], object]) -> Change:
+    """Change the header of the run's model file."""
+
+    def write(inside: Path) -> None:
+        file = ModelFile(inside / "run" / "model.safetensors")
+        change(file.header)
+        file.write()
+
+    return write
+
+
+def metadata(content: str) -> Change:
+    """Replace what the model file says of the model."""
+    return header(lambda header: header["__metadata__"].update(dist_dnn=content))
+
+
+def described(change: Callable[[dict[str, Any]], object]) -> Change:
+    """Change what the model file says of the model."""
+
+    def change_text(header: dict[str, Any]) -> None:
+        description = json.loads(header["__metadata__"]["dist_dnn"])
+        change(description)
+        header["__metadata__"]["dist_dnn"] = json.dumps(description)
+
+    return header(change_text)
+
+
+def layer_sizes(*sizes: Any) -> Change:
+    return described(lambda model: model["network"].update(layer_sizes=list(sizes)))
+
+
+def tensor(name: str, **changes: Any) -> Change:
+    return header(lambda header: header[name].update(changes))
+
+
+def renamed(header: dict[str, Any]) -> None:
+    header["V1"] = header.pop("W1")
+
+
+def float64(inside: Path) -> None:
+    file = ModelFile(inside / "run" / "model.safetensors")
+    for name, entry in file.header.items():
+        if name != "__metadata__":
+            entry["dtype"] = "F64"
+            entry["data_offsets"] = [2 * offset for offset in entry["data_offsets"]]
+    file.tensors *= 2
+    file.write()
+
+
+def not_finite(inside: Path) -> None:
+    file = ModelFile(inside / "run" / "model.safetensors")
+    file.tensors = np.float32(np.nan).tobytes() + file.tensors[4:]
+    file.write()
+
+
+def header_size(size: int) -> Change:
+    return lambda inside: ModelFile(inside / "run" / "model.safetensors").write(size=size)
+
+
+def model_file(content: str | bytes) -> Change:
+    return text("run/model.safetensors", content)
+
+
+def model_folder(inside: Path) -> None:
+    (inside / "run" / "model.safetensors").unlink()
+    (inside / "run" / "model.safetensors").mkdir()
+
+
+NEITHER = "is truncated or no safetensors file"
+NO_MODEL = "holds no model of dist_dnn"
+NEEDS_ROOT_NOT = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+
+
+CASES = {
+    # data
+    "no target column": Case(train("--target kin"), ("data.parquet", "'kin'", "mean 'kind'?")),
+    "no target column, workers": Case(train("--target q", workers=2), ("'q'", "'height', 'width'")),
+    "no target column, text": Case(
+        train("--target kinds"), ("'kinds'", "mean 'kind'?"), data(kind=["a", "b"] * 20)
+    ),
+    "no feature column": Case(
+        train("--features height,widht"), ("data.parquet", "'widht'", "mean 'width'?")
+    ),
+    "feature twice": Case(train("--features width,width"), ("--features", "'width'")),
+    "target as feature": Case(train("--features width,kind"), ("--features", "'kind'")),
+    "no feature left": Case(train(), ("'kind'", "--features"), without("height", "width")),
+    "text feature": Case(
+        train(), ("data.parquet", "'name'", "string", "--features"), data(name=["x"] * ROWS)
+    ),
+    "one class": Case(train(), ("data.parquet", "'kind'", "one class"), data(kind=[7] * ROWS)),
+    "many integers": Case(
+        "train x.csv --target b --out new",
+        ("'b' of x.csv", "more than 100", "--task regression"),
+        text("x.csv", "a,b\n" + "".join(f"1,{n}\n" for n in range(101))),
+    ),
+    "few floats": Case(train(), ("'kind'", "--task regression"), data(kind=[1.0, 2.0] * 20)),
+    "regression of text": Case(
+        train("--task regression"), ("'kind'", "numbers"), data(kind=["a", "b"] * 20)
+    ),
+    "binary of three": Case(train("--task binary"), ("'kind'", "3 classes", "multiclass")),
+    "too large to standardise": Case(
+        train(), ("'height'", "too large"), data(height=[1e308, -1e308] * 20)
+    ),
+    "too large to standardise, workers": Case(
+        train(workers=2), ("'height'", "too large"), data(height=[1e308, -1e308] * 20)
+    ),
+    "no rows": Case(train(), ("data.parquet", "no rows"), no_rows),
+    "empty file": Case(train(), ("data.parquet", "is empty"), text("data.parquet", "")),
+    "header only": Case(
+        "train x.csv --target b --out new", ("x.csv", "no rows"), text("x.csv", "a,b\n")
+    ),
+    "truncated Parquet": Case(train(), ("data.parquet", "whole"), truncated("data.parquet")),
+    "truncated Parquet, workers": Case(train(workers=2), ("whole",), truncated("data.parquet")),
+    "text as Parquet": Case(train(), ("data.parquet",), text("data.parquet", "height,kind\n1,2\n")),
+    "ragged CSV": Case(
+        "train x.csv --target b --out new",
+        ("row 2 of x.csv", "1 values", "2"),
+        text("x.csv", "a,b\n1,2\n3\n"),
+    ),
+    "null in CSV": Case(
+        "train x.csv --target b --out new",
+        ("'a'", "a null", "row 2 of x.csv"),
+        text("x.csv", "a,b\n1,2\n,3\n"),
+    ),
+    "no such file": Case(
+        "train no.parquet --target kind --out new", ("no file", "no.parquet", "DATA")
+    ),
+    "empty directory": Case(
+        "train empty --target kind --out new", ("directory empty", "no files"), folder("empty")
+    ),
+    # validation
+    "validation 0": Case(train("--validation 0"), ("--validation", "between 0 and 1", "'0'")),
+    "validation 1": Case(train("--validation 1"), ("--validation", "between 0 and 1", "'1'")),
+    "validation 1.5": Case(train("--validation 1.5"), ("between 0 and 1", "'1.5'")),
+    "validation of nothing": Case(train("--validation 1e-9"), ("validation", "0 of the 40 rows")),
+    "validation of all": Case(train("--validation 0.999999"), ("40 of the 40 rows", "fraction")),
+    "no validation file": Case(train("--validation no.csv"), ("no.csv", "validation")),
+    "validation without a column": Case(
+        train("--validation v.csv"), ("v.csv", "'width'"), text("v.csv", "height,kind\n1,2\n")
+    ),
+    "validation without target": Case(
+        train("--validation v.csv"), ("v.csv", "'kind'"), text("v.csv", "height,width\n1,2\n")
+    ),
+    "null in validation": Case(
+        train("--validation v.csv"),
+        ("'width'", "a null", "row 2 of v.csv"),
+        text("v.csv", "height,width,kind\n1,2,1\n1,,2\n"),
+    ),
+    "unseen class in validation": Case(
+        train("--validation v.csv", workers=2),
+        ("'kind'", "'9'", "row 2 of v.csv"),
+        text("v.csv", "height,width,kind\n1,2,1\n1,2,9\n"),
+    ),
+    # flags
+    "batch size 0": Case(train("--batch-size 0"), ("--batch-size", "above 0", "'full'", "'0'")),
+    "batch size -1": Case(train("--batch-size -1"), ("--batch-size", "above 0", "'-1'")),
+    "batch size half": Case(train("--batch-size half"), ("--batch-size", "'auto'", "'half'")),
+    "batch size above m": Case(train("--batch-size 41"), ("41", "40 training rows", "'full'")),
+    "batch size above m, workers": Case(train("--batch-size 41", workers=2), ("41", "40 ")),
+    "batch size above what is left": Case(
+        train("--batch-size 40 --validation 0.3"), ("batch_size 40", "training rows")
+    ),
+    "hidden 0": Case(train("--hidden 0"), ("--hidden", "above 0", "'none'", "'0'")),
+    "hidden a,b": Case(train("--hidden a,b"), ("--hidden", "whole numbers", "'a,b'")),
+    "hidden -3": Case(train("--hidden -3"), ("--hidden", "above 0", "'-3'")),
+    "hidden empty": Case(train("--hidden ''"), ("--hidden", "whole numbers", "''")),
+    "hidden beyond memory": Case(
+        train("--hidden 1000000000,1000000000"), ("1000000000,1000000000", "--hidden", "smaller")
+    ),
+    "learning rate -1": Case(train("--learning-rate -1"), ("--learning-rate", "above 0", "'-1'")),
+    "learning rate 0": Case(train("--learning-rate 0"), ("--learning-rate", "above 0", "'0'")),
+    "learning rate nan": Case(train("--learning-rate nan"), ("--learning-rate", "'nan'")),
+    "learning rate inf": Case(train("--learning-rate inf"), ("--learning-rate", "'inf'")),
+    "learning rate fast": Case(train("--learning-rate fast"), ("a number", "'fast'")),
+    "epochs -1": Case(train("--epochs -1"), ("--epochs", "not below 0", "'-1'")),
+    "seed -1": Case(train("--seed -1"), ("--seed", "from 0", "'-1'")),
+    "shards 0": Case(train("--shards 0"), ("--shards", "from 1", "'0'")),
+    "workers -1": Case(train(workers=-1), ("workers", "not below 0", "-1")),
+    "workers two": Case(train("--workers two"), ("--workers", "whole number", "'two'")),
+    "more workers than shards": Case(train(workers=9), ("9 workers", "8 shards", "--shards 9")),
+    "evaluate by nine": Case(f"{EVALUATE} --workers 9", ("9 workers", "8 shards")),
+    "unknown flag": Case(train("--learning-rat 1"), ("'--learning-rat'", "mean '--learning-rate'")),
+    "unknown flag with value": Case(train("--batchsize=3"), ("mean '--batch-size'?",)),
+    "misspelt required flag": Case(
+        "train data.parquet --taget kind --oout new", ("'--taget'", "mean '--target'?")
+    ),
+    "flag of another command": Case(f"{EVALUATE} --epochs 3", ("'--epochs'", "evaluate --help")),
+    "one argument too many": Case(train("more"), ("'more'", "train --help")),
+    "unknown command": Case("trian data.parquet", ("'trian'", "'train'")),
+    "no command": Case("", ("COMMAND", "--help")),
+    "unknown activation": Case(train("--activation gelu"), ("--activation", "relu, ", "'gelu'")),
+    "unknown optimizer": Case(train("--optimizer adamax"), ("--optimizer", "adamw", "'adamax'")),
+    "unknown schedule": Case(train("--schedule linear"), ("--schedule", "cosine", "'linear'")),
+    "unknown task": Case(train("--task rank"), ("--task", "multiclass", "'rank'")),
+    "unknown backend": Case(train("--backend dask"), ("backend", "local", "'dask'")),
+    "unknown progress": Case(train("--progress loud"), ("--progress", "lines", "'loud'")),
+    "of another optimizer": Case(
+        train("--momentum 0.5"), ("momentum", "momentum or nesterov, not of adam", "leave it out")
+    ),
+    "of another schedule": Case(train("--schedule-every 2"), ("schedule_every", "schedule step")),
+    "no target": Case("train data.parquet --out new", ("--target COLUMN",)),
+    "no out": Case("train data.parquet --target kind", ("--out", "train --help")),
+    "no data": Case("train --target kind --out new", ("DATA", "train --help")),
+    # TOML
+    "broken TOML": Case(
+        train("--config my.toml"), ("my.toml", "line 2", "TOML"), toml("epochs = 3\nhidden = = 8\n")
+    ),
+    "unknown key": Case(
+        train("--config my.toml"),
+        ("my.toml", "'lerning_rate'", "mean 'learning_rate'?"),
+        toml("lerning_rate = 0.1\n"),
+    ),
+    "wrong type": Case(
+        train("--config my.toml"), ("my.toml", "epochs", "'3'"), toml("epochs = '3'\n")
+    ),
+    "target is no text": Case(train("--config my.toml"), ("my.toml", "target"), toml("target = 3")),
+    "invalid but overridden": Case(
+        train("--config my.toml --learning-rate 0.1"),
+        ("my.toml", "learning_rate", "-1"),
+        toml("learning_rate = -1\n"),
+    ),
+    "does not go together": Case(
+        train("--config my.toml --optimizer sgd"),
+        ("my.toml", "momentum", "not of sgd"),
+        toml("optimizer = 'nesterov'\nmomentum = 0.8\n"),
+    ),
+    "too deep TOML": Case(
+        train("--config my.toml"), ("my.toml", "TOML"), toml(f"hidden = {'[' * 9999}")
+    ),
+    "TOML in Latin-1": Case(
+        train("--config my.toml"), ("my.toml", "UTF-8"), toml("task = 'é'".encode("latin-1"))
+    ),
+    "no TOML file": Case(train("--config no.toml"), ("no.toml", "--config")),
+    "TOML is a folder": Case(train("--config run"), ("run", "--config")),
+    # run directories
+    "run is a file": Case(train(), ("new exists", "--out"), text("new", "mine")),
+    "run is an empty folder": Case(train(), ("new exists", "--out"), folder("new")),
+    "run is a folder": Case(train(), ("new exists", "--out"), folder("new", empty=False)),
+    "run is a dead link": Case(
+        train(), ("new exists", "--out"), lambda f: (f / "new").symlink_to("nowhere")
+    ),
+    "run below a file": Case(train("--out data.parquet/new"), ("data.parquet", "a file", "--out")),
+    "run is nowhere": Case(train("--out ''"), ("exists", "--out")),
+    "run name too long": Case(train(f"--out {'n' * 300}"), ("cannot be made", "--out")),
+    "run in a locked folder": Case(
+        train("--out locked/new"), ("locked", "not writable", "--out"), unwritable, NEEDS_ROOT_NOT
+    ),
+    "run in /proc": Case(train("--out /proc/new"), ("/proc/new", "--out"), mark=NEEDS_PROC),
+    # other commands
+    "digest of a folder": Case("digest x", ("x is no run", "model.safetensors"), folder("x")),
+    "digest of nothing": Case("digest nowhere", ("nowhere is no run directory",)),
+    "digest of a file": Case("digest data.parquet", ("data.parquet is no run directory",)),
+    "digest of a long name": Case(f"digest {'n' * 5000}", ("is no run directory",)),
+    "evaluate a folder": Case("evaluate x data.parquet", ("x is no run",), folder("x")),
+    "evaluate nothing": Case("evaluate nowhere data.parquet", ("nowhere is no run",)),
+    "predict by nothing": Case("predict nowhere data.parquet --out y", ("nowhere is no run",)),
+    "evaluate no such data": Case("evaluate run no.csv", ("no.csv", "DATA")),
+    "evaluate without a feature": Case(EVALUATE, ("data.parquet", "'width'"), without("width")),
+    "evaluate without target": Case(EVALUATE, ("data.parquet", "'kind'"), without("kind")),
+    "evaluate an unseen class": Case(
+        EVALUATE, ("'kind'", "'7'", "row 8 of data.parquet"), data(kind=[*[1] * 7, *[7] * 33])
+    ),
+    "evaluate an unseen class, workers": Case(
+        f"{EVALUATE} --workers 2", ("'kind'", "'3'", "row 4 of"), data(kind=np.arange(ROWS))
+    ),
+    "evaluate another type": Case(
+        EVALUATE, ("'kind'", "string", "int64"), data(kind=["a", "b"] * 20)
+    ),
+    "evaluate another width": Case(
+        EVALUATE,
+        ("'width'", "2", "1"),
+        data(width=pa.array([[1, 2]] * ROWS, pa.list_(pa.int64(), 2))),
+    ),
+    "evaluate text": Case(EVALUATE, ("'width'", "string"), data(width=["x"] * ROWS)),
+    "evaluate a null": Case(
+        EVALUATE, ("'width'", "a null", "row 17 of data.parquet"), data(width=values((17, None)))
+    ),
+    "predict without a feature": Case(PREDICT, ("data.parquet", "'width'"), without("width")),
+    "predict of NaN": Case(
+        PREDICT, ("'width'", "a NaN", "row 39 of data.parquet"), data(width=values((39, np.nan)))
+    ),
+    "predict of infinity": Case(
+        PREDICT, ("'width'", "infinite", "row 1 of"), data(width=values((1, np.inf)))
+    ),
+    "predict far off": Case(
+        PREDICT, ("'width'", "row 40 of", "too far"), data(width=values((40, 1e300)))
+    ),
+    "predict without --out": Case("predict run data.parquet", ("--out", "predict --help")),
+    "predict to a folder": Case("predict run data.parquet --out run", ("run is a folder", "--out")),
+    "predict to nowhere": Case("predict run data.parquet --out no/x", ("no/x", "no folder")),
+    "predict to a device": Case("predict run data.parquet --out /dev/null", ("no regular file",)),
+    "shapes of one": Case("shapes 784", ("n[0] and n[L]",)),
+    "shapes of 0": Case("shapes 784 0 10", ("layer 1", "at least 1")),
+    "shapes of -1": Case("shapes 784 -1 10", ("layer 1", "at least 1")),
+    "shapes of words": Case("shapes 784 ten", ("whole number", "'ten'")),
+    "shapes of batch 0": Case("shapes 784 10 --batch-size 0", ("--batch-size", "above 0")),
+    "check unknown backend": Case("check --backend dask", ("backend", "local", "'dask'")),
+    # model files
+    "model is empty": Case(DIGEST, ("run/model.safetensors", NEITHER), model_file("")),
+    "model is cut": Case(EVALUATE, (NEITHER,), truncated("run/model.safetensors", -1)),
+    "model is pickled": Case(PREDICT, (NEITHER,), model_file(pickle.dumps({"W1": [1.0] * 99}))),
+    "a folder as model": Case(DIGEST, ("run is no run directory",), model_folder),
+    "metadata deep": Case(PREDICT, (NO_MODEL,), metadata("[" * 99_999)),
+    "a giant layer": Case(EVALUATE, (NO_MODEL, "tensor W1"), layer_sizes(2, 10**10, 3)),
+}
+
+MODELS: dict[str, tuple[tuple[str, ...], Change]] = {
+    "model is a header": ((NEITHER,), truncated("run/model.safetensors", 50)),
+    "model is text": ((NEITHER,), model_file("hello, this is text\n" * 9)),
+    "model with a long header": ((NEITHER,), header_size(2**60)),
+    "model with a longest header": ((NEITHER,), header_size(2**64 - 1)),
+    "model of others": ((NO_MODEL, "format 1"), header(lambda h: h.pop("__metadata__"))),
+    "metadata no JSON": ((NO_MODEL,), metadata("{]")),
+    "metadata a list": ((NO_MODEL,), metadata("[]")),
+    "metadata long number": ((NO_MODEL,), metadata("1" * 5000)),
+    "metadata of the future": ((NO_MODEL, "format 1"), described(lambda m: m.update(format=2))),
+    "metadata without a key": ((NO_MODEL, "target"), described(lambda m: m.pop("target"))),
+    "network a number": ((NO_MODEL, "network"), described(lambda m: m.update(network=3))),
+    "giant layers": ((NO_MODEL, "tensors", "W3"), layer_sizes(2, 10**9, 10**9, 3)),
+    "sizes that do not fit": ((NO_MODEL, "tensor W1", "[9, 2]"), layer_sizes(2, 9, 3)),
+    "sizes of other data": ((NO_MODEL, "features"), layer_sizes(5, 8, 3)),
+    "sizes of 0": ((NO_MODEL, "at least 1"), layer_sizes(2, 0, 3)),
+    "sizes no integers": ((NO_MODEL, "whole numbers"), layer_sizes(2, 8.0, 3)),
+    "sizes no list": (
+        (NO_MODEL, "layer_sizes"),
+        described(lambda m: m["network"].update(layer_sizes="2")),
+    ),
+    "unknown activation stored": (
+        (NO_MODEL, "'gelu'"),
+        described(lambda m: m["network"].update(activation="gelu")),
+    ),
+    "activation a list": (
+        (NO_MODEL, "no text"),
+        described(lambda m: m["network"].update(activation=[])),
+    ),
+    "loss of another task": (
+        (NO_MODEL,),
+        described(lambda m: m["network"].update(loss="half_squared_error")),
+    ),
+    "means not finite": (
+        (NO_MODEL, "mean"),
+        described(lambda m: m["features"].update(mean=[np.nan, 0])),
+    ),
+    "width beyond memory": (
+        (NO_MODEL,),
+        described(lambda m: m["features"]["columns"][0].update(width=10**12)),
+    ),
+    "classes that descend": (
+        (NO_MODEL, "ascending"),
+        described(lambda m: m["target"].update(classes=[2, 1, 0])),
+    ),
+    "shards without end": ((NO_MODEL, "shards"), described(lambda m: m.update(shards=10**15))),
+    "shards no number": ((NO_MODEL, "shards"), described(lambda m: m.update(shards="8"))),
+    "tensor renamed": ((NO_MODEL, "tensors", "W1"), header(renamed)),
+    "tensor turned": ((NO_MODEL, "tensor W1", "[2, 8]", "[8, 2]"), tensor("W1", shape=[2, 8])),
+    "tensor of integers": ((NO_MODEL, "tensor W1", "I32"), tensor("W1", dtype="I32")),
+    "tensor of no type": ((NEITHER,), tensor("W1", dtype="X99")),
+    "tensor too long": ((NEITHER,), tensor("W1", shape=[8, 2**61])),
+    "tensors of float64": ((NO_MODEL, "F64", "F32"), float64),
+    "parameters not finite": ((NO_MODEL, "tensor W1", "not finite"), not_finite),
+}
+"""What is said of model files that are refused; all commands load them by the same function."""
+
+
+# Values that cannot be used: the same message wherever their rows are computed
+
+OF_FEATURE = "data.parquet; replace it, take the row out, or choose other columns with --features"
+OF_TARGET = "data.parquet; replace it or take the row out"
+
+FLAWS: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
+    (
+        f"column 'width' has a null in row 17 of {OF_FEATURE}",
+        {"width": values((17, None))},
+        (0, 2),
+    ),
+    (
+        f"column 'width' has a NaN in row 38 of {OF_FEATURE}",
+        {"width": values((38, np.nan))},
+        (0, 2, 5),
+    ),
+    (
+        f"column 'height' has an infinite value in row 40 of {OF_FEATURE}",
+        {"height": values((40, -np.inf))},
+        (0, 2),
+    ),
+    (
+        f"column 'pair' has a null in row 1 of {OF_FEATURE}",
+        {"pair": lists(1, [3, None])},
+        (0, 2),
+    ),
+    (
+        f"column 'width' has an infinite value in row 20 of {OF_FEATURE}",
+        {"height": values((21, np.nan), (40, None)), "width": values((20, np.inf), (39, None))},
+        (0, 2, 5),
+    ),
+    (
+        f"target column 'kind' has a null in row 31 of {OF_TARGET}",
+        {"kind": [*range(30), None, *range(9)]},
+        (0, 2),
+    ),
+    (
+        f"target column 'kind' has a NaN in row 6 of {OF_TARGET}",
+        {"kind": values((6, np.nan), (39, np.inf))},
+        (0, 2, 5),
+    ),
+    (
+        f"target column 'kind' has an infinite value in row 39 of {OF_TARGET}",
+        {"kind": values((39, np.inf), (40, np.nan))},
+        (0, 2),
+    ),
+]
+"""What is said, the columns, and the numbers of workers that say it."""
+
+CASES |= {
+    f"{said.partition(' of ')[0]}, {workers} workers": Case(
+        train(workers=workers), (f"error: {said}\n",), data(**columns)
+    )
+    for said, columns, numbers in FLAWS
+    for workers in numbers
+}
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``data.parquet`` and ``run``."""
+    inside = tmp_path_factory.mktemp("example")
+    pq.write_table(table(), inside / "data.parquet")
+    flags = "--target kind --out run --workers 0 --epochs 1 --hidden 8"
+    done = run_command(f"train data.parquet {flags}", inside)
+    assert done.returncode == 0, done.stderr
+    return inside
+
+
+def run_command(command: str, inside: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dist_dnn", *shlex.split(command)],
+        cwd=inside,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+def content(inside: Path) -> dict[str, bytes | None]:
+    """All files of a folder with their bytes, and folders and links."""
+    return {
+        str(path.relative_to(inside)): path.read_bytes() if path.is_file() else None
+        for path in inside.rglob("*")
+    }
+
+
+def outcome_of(case: Case, example: Path, inside: Path) -> Outcome:
+    copytree(example, inside)
+    case.change(inside)
+    before = content(inside)
+    done = run_command(case.command, inside)
+    return Outcome(done.returncode, done.stdout, done.stderr, before, content(inside))
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, example: Path
+) -> Iterator[dict[str, Future[Outcome]]]:
+    """What comes of the chosen cases, which run ahead of the tests that look at them."""
+    above = tmp_path_factory.mktemp("cases")
+    chosen = [
+        str(item.callspec.params["name"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.function is test_a_mistake_is_one_line
+    ]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield {
+            name: pool.submit(outcome_of, CASES[name], example, above / str(number))
+            for number, name in enumerate(chosen)
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=case.mark) for name, case in CASES.items()]
+)
+def test_a_mistake_is_one_line(name: str, outcomes: dict[str, Future[Outcome]]) -> None:
+    outcome = outcomes[name].result()
+    assert outcome.status == 2, outcome.stderr
+    assert outcome.stdout == ""
+    assert outcome.stderr.startswith("error: ")
+    assert outcome.stderr.endswith("\n")
+    assert outcome.stderr[:-1].isprintable(), "it is more than one line"
+    for words in CASES[name].said:
+        assert words in outcome.stderr
+    assert not re.search(r"\wError", outcome.stderr), "it shows an exception of Python's"
+    assert outcome.after == outcome.before
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_file_is_refused(name: str, example: Path, tmp_path: Path) -> None:
+    said, change = MODELS[name]
+    copytree(example / "run", tmp_path / "run")
+    change(tmp_path)
+    with pytest.raises(InputError) as caught:
+        Model.load(str(tmp_path / "run"))
+    message = " ".join(str(caught.value).split())
+    assert message.isprintable()
+    assert message.startswith(str(tmp_path / "run" / "model.safetensors"))
+    for words in said:
+        assert words in message
+
+
+@pytest.mark.parametrize("change", [layer_sizes(2, 10**9, 3), layer_sizes(2, 10**9, 10**9, 3)])
+def test_what_a_model_file_claims_takes_no_memory(
+    change: Change, example: Path, tmp_path: Path
+) -> None:
+    copytree(example / "run", tmp_path / "run")
+    change(tmp_path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="tensor"):
+            Model.load(str(tmp_path / "run"))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_model_file_with_wrong_bytes(example: Path, tmp_path: Path) -> None:
+    """Any change is an InputError of one line, or a model that is sound."""
+    copytree(example / "run", tmp_path / "run")
+    path = tmp_path / "run" / "model.safetensors"
+    sound = path.read_bytes()
+    source = random.Random(0)
+    refusals: list[str] = []
+    for _ in range(2000):
+        damaged = bytearray(sound)
+        for place in source.sample(range(len(sound)), source.choice([1, 1, 8])):
+            damaged[place] = source.choice([source.randrange(256), *b'09[]{}",:-e'])
+        path.write_bytes(damaged[: source.choice([None, None, None, -1, source.randrange(999)])])
+        try:
+            model = Model.load(str(tmp_path / "run"))
+        except InputError as error:
+            refusals.append(str(error))
+        else:
+            assert np.isfinite(model.parameters.vector).all()
+            assert len(model.digest) == 64
+    assert all(refusal.startswith(str(path)) for refusal in refusals)
+    assert 500 < len(refusals) < 2000
