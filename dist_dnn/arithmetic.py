@@ -6,6 +6,7 @@ import platform
 import socket
 from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,14 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     return limits
 
 
-def blas_libraries() -> list[dict[str, Any]]:
-    """NumPy's BLAS: name, version, core (the kernels chosen) and threads.
+def blas_libraries(of_numpy: bool = False) -> list[dict[str, Any]]:
+    """The BLAS libraries loaded: name, version, core (the kernels chosen) and threads.
 
-    Other packages bring their own into the process; where NumPy has none of its own, it shares
-    what is there.
+    Args:
+        of_numpy: leave out those of other packages. Nothing is left where NumPy brings none.
     """
-    loaded = [info for info in threadpoolctl.threadpool_info() if info.get("user_api") == "blas"]
-    own = [info for info in loaded if "numpy" in info["filepath"]]
+    numpy = Path(np.__file__).resolve().parent
+    homes = {numpy.with_name("numpy.libs"), numpy / ".libs", numpy / ".dylibs"}
     return [
         {
             "library": info.get("internal_api"),
@@ -39,7 +40,9 @@ def blas_libraries() -> list[dict[str, Any]]:
             "core": info.get("architecture"),
             "threads": info.get("num_threads"),
         }
-        for info in own or loaded
+        for info in threadpoolctl.threadpool_info()
+        if info.get("user_api") == "blas"
+        if not of_numpy or Path(info["filepath"]).resolve().parent in homes
     ]
 
 
@@ -64,7 +67,7 @@ def arithmetic() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "probe": probe(),
-        "blas": blas_libraries(),
+        "blas": blas_libraries(of_numpy=True),
         "numpy": np.__version__,
         "dist_dnn": package_version("dist_dnn"),
     }
@@ -79,6 +82,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "pyarrow": package_version("pyarrow"),
         **arithmetic(),
+        "blas": blas_libraries(),
     }
 
 

@@ -1,5 +1,6 @@
 """From a table to an experiment: the columns, the target, the held-out rows, the statistics."""
 
+import math
 import os
 from dataclasses import replace
 from typing import Any
@@ -109,5 +110,9 @@ def _measure(
     features = Features(columns, Standardisation(measured.mean[:width], measured.deviation[:width]))
     if extra:
         mean, deviation = float(measured.mean[width]), float(measured.deviation[width])
+        if not math.isfinite(mean + deviation):
+            raise InputError(
+                f"the values of the target {target.name!r} are too large to standardise; scale them"
+            )
         target = replace(target, mean=mean, deviation=deviation)
     return features, target

@@ -38,7 +38,7 @@ class Block(NamedTuple):
     additions: tuple[tuple[int, int], ...]
 
 
-class Group(NamedTuple):
+class GradientCall(NamedTuple):
     """Blocks whose gradients one call computes, with its arguments."""
 
     blocks: list[Block]
@@ -52,7 +52,7 @@ class Stack(NamedTuple):
 
     blocks: list[Block]
     arrays: Arrays
-    groups: list[Group]
+    calls: list[GradientCall]
 
 
 class Stacks:
@@ -122,9 +122,9 @@ class Stacks:
             first = blocks[0].slot
             slots = self.exchange.slots.single[first : first + len(blocks)]
             sums = Gradients(self.network, slots)
-            return Stack(blocks, arrays, [Group(blocks, arrays.loss, arrays.factors, sums)])
-        groups = [
-            Group(
+            return Stack(blocks, arrays, [GradientCall(blocks, arrays.loss, arrays.factors, sums)])
+        calls = [
+            GradientCall(
                 [block],
                 arrays.loss[k : k + 1],
                 arrays.by_block[k],
@@ -132,7 +132,7 @@ class Stacks:
             )
             for k, block in enumerate(blocks)
         ]
-        return Stack(blocks, arrays, groups)
+        return Stack(blocks, arrays, calls)
 
     def _side_by_side(self, blocks: list[Block]) -> bool:
         """Whether every block has a slot of its own, behind that of the block before it."""

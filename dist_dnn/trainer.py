@@ -111,8 +111,7 @@ class Trainer:
         summed = perf_counter()
         step = self.steps(epoch - 1) + batch + 1
         m = float(sums.double[WEIGHT])
-        if m > 0:
-            self.update(sums.single, m, self.learning_rate(step), step)
+        self.update(sums.single, m, self.learning_rate(step), step)
         ended = perf_counter()
         workers: Timings = self.rounds.timings
         self.times = StepTimes(ended - began, workers.compute, workers.reduce, ended - summed)
@@ -162,6 +161,8 @@ class Trainer:
             if self.validate is not None:
                 scores = self.validate(self.parameters).to_json()
                 del scores["m"]
+                if not np.isfinite(list(scores.values())).all():
+                    raise _diverged(f"the validation gives {scores} after epoch {epoch}")
                 metrics |= {f"validation_{name}": value for name, value in scores.items()}
             metrics |= {
                 "examples_per_second": self.experiment.m / (trained - began),

@@ -31,7 +31,6 @@ class TrainingStep(Task):
         super().__init__(options, datasets, exchange)
         self.m, self.batch_size, self.seed = options["m"], options["batch_size"], options["seed"]
         self.leaves = exchange.additions.leaves
-        self.numbers_of_shards = exchange.additions.shards
         dataset = datasets[options["dataset"]]
         features = Features.from_json(options["features"])
         target = Target.from_json(options["target"])
@@ -92,9 +91,9 @@ class TrainingStep(Task):
         forward(self.parameters, stack.arrays)
         losses(stack.arrays)
         backward(self.parameters, stack.arrays)
-        for group in stack.groups:
-            gradients(group.factors, group.sums)
-            for block, loss in zip(group.blocks, group.losses, strict=True):
+        for call in stack.calls:
+            gradients(call.factors, call.sums)
+            for block, loss in zip(call.blocks, call.losses, strict=True):
                 sums = self.stacks.slots[block.slot].double
                 sums[LOSS] = loss[0, 0]
                 sums[WEIGHT] = sums[COUNT] = block.rows

@@ -256,6 +256,9 @@ CASES = {
     "too large to standardise": Case(
         train(), ("'height'", "too large"), data(height=[1e308, -1e308] * 20)
     ),
+    "target too large to standardise": Case(
+        train("--task regression"), ("'kind'", "too large"), data(kind=[1e308, -1e308] * 20)
+    ),
     "too large to standardise, workers": Case(
         train(workers=2), ("'height'", "too large"), data(height=[1e308, -1e308] * 20)
     ),
@@ -333,7 +336,9 @@ CASES = {
     "workers -1": Case(train(workers=-1), ("workers", "not below 0", "-1")),
     "workers two": Case(train("--workers two"), ("--workers", "whole number", "'two'")),
     "more workers than shards": Case(train(workers=9), ("9 workers", "8 shards", "--shards 9")),
-    "evaluate by nine": Case(f"{EVALUATE} --workers 9", ("9 workers", "8 shards")),
+    "evaluate by nine": Case(
+        f"{EVALUATE} --workers 9", ("9 workers", "8 shards", "--workers 8 at most")
+    ),
     "unknown flag": Case(train("--learning-rat 1"), ("'--learning-rat'", "mean '--learning-rate'")),
     "unknown flag with value": Case(train("--batchsize=3"), ("mean '--batch-size'?",)),
     "misspelt required flag": Case(

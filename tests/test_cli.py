@@ -160,7 +160,7 @@ def test_status(digits: Digits) -> None:
     status = json.loads(digits.file("status.json"))
     assert status.keys() == {
         *("state", "epoch", "step", "started", "updated", "ended", "error"),
-        *("backend", "workers", "job"),
+        *("backend", "workers", "allow_mixed_cpus", "job"),
     }
     assert (status["state"], status["epoch"], status["error"]) == ("completed", 3, None)
     assert status["step"] == lines(digits.out / "metrics.jsonl")[-1]["step"]
@@ -549,6 +549,7 @@ def test_signals(number: signal.Signals, said: str, workers: int, tmp_path: Path
     [
         ("--optimizer", "sgd", "--learning-rate", 1e30, "--epochs", 5),
         ("--optimizer", "adamw", "--learning-rate", 1e38, "--weight-decay", 10),
+        ("--optimizer", "sgd", "--learning-rate", 1e30, "--validation", 0.1),
     ],
 )
 def test_divergence_is_a_failure(flags: tuple[object, ...], workers: int, tmp_path: Path) -> None:
@@ -594,3 +595,11 @@ def test_another_package_called_workers(kind: str, tmp_path: Path) -> None:
     assert (status, stdout) == (1, "")
     assert re.fullmatch(r"error: the package 'workers' that Python finds is .*rename.*\n", stderr)
     assert str(tmp_path) in stderr
+
+
+def test_predictions_come_in_few_row_groups(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run("train", DIGITS, "--target", "digit", "--out", out, "--workers", 0, "--epochs", 0)
+    status, _, _ = run("predict", out, DIGITS, "--out", tmp_path / "new.parquet")
+    assert status == 0
+    assert pq.ParquetFile(tmp_path / "new.parquet").num_row_groups == 1

@@ -1,6 +1,8 @@
 """The contract of every WorkerGroup: one suite, run against each."""
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,7 +107,7 @@ def test_a_bug_in_a_worker_names_worker_and_shard(group: WorkerGroup) -> None:
 
 
 def test_more_workers_than_shards_is_an_error_that_gives_the_flag() -> None:
-    with pytest.raises(InputError, match="--shards 9"):
+    with pytest.raises(InputError, match="--workers 8"):
         LocalGroup(SHARDS, 9)
 
 
@@ -117,6 +119,19 @@ def test_a_worker_that_dies_in_a_round_ends_it_with_its_name(workers: int) -> No
         with pytest.raises(WorkerLost, match=rf"^worker {workers - 1} \(shards .*7\) ended with"):
             failing.run()
         assert time.monotonic() - began < 30
+
+
+def test_a_killed_worker_is_noticed_while_others_open_a_task() -> None:
+    with LocalGroup(SHARDS, 2) as group:
+        group.join()
+        slow, victim = (process.popen for process in group.processes)
+        slow.send_signal(signal.SIGSTOP)
+        threading.Timer(0.2, victim.kill).start()
+        try:
+            with pytest.raises(WorkerLost, match=r"^worker 1 .* was killed by SIGKILL$"):
+                group.open(Remembering, {"length": 5})
+        finally:
+            slow.send_signal(signal.SIGCONT)
 
 
 def test_a_killed_worker_is_noticed_between_rounds() -> None:

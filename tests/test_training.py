@@ -1,6 +1,7 @@
 """The same experiment gives the same bits for any number of workers, and another one does not."""
 
 import json
+import tomllib
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from dist_dnn import Hyperparameters, train
+from dist_dnn import Hyperparameters, InputError, train
 from dist_dnn.model import Model
 from dist_dnn.nn.optimizers import OPTIMIZERS
 from dist_dnn.preparation import prepare
@@ -131,6 +132,24 @@ def test_a_table_in_memory_gives_the_digest_of_its_file(tmp_path: Path) -> None:
     by_file = train(DIGITS, "digit", given, workers=2).digest
     assert train(table, "digit", given, workers=3).digest == by_file
     assert train(table, "digit", given, workers=0).digest == by_file
+
+
+@pytest.mark.parametrize("validation", [0.2, DIGITS])
+def test_validation_given_by_argument_is_part_of_the_experiment(
+    validation: float | Path, tmp_path: Path
+) -> None:
+    given = {"epochs": 1, "hidden": [8]}
+    run = train(DIGITS, "digit", given, workers=0, out=tmp_path / "run", validation=validation)
+    config = tomllib.loads((tmp_path / "run" / "hyperparameters.toml").read_text())
+    again = train(DIGITS, config.pop("target"), config, workers=2)
+    assert again.digest == run.digest
+    assert again.history[0]["validation_loss"] == run.history[0]["validation_loss"]
+
+
+@pytest.mark.parametrize("validation", [1, 0, -0.1, 1.5, ""])
+def test_validation_given_by_argument_is_checked_too(validation: object) -> None:
+    with pytest.raises(InputError, match="validation must be a fraction"):
+        train(DIGITS, "digit", workers=0, validation=validation)
 
 
 def test_the_run_directory_holds_the_model_that_was_returned(tmp_path: Path) -> None:

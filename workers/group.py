@@ -41,7 +41,7 @@ class WorkerGroup(ABC):
         if workers > shards:
             raise InputError(
                 f"{workers} workers are more than the {shards} shards of the experiment: "
-                f"use --workers {shards}, or --shards {workers} (another experiment)"
+                f"use --workers {shards} at most"
             )
         self.shards = shards
         self.workers = workers

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Settings:
-    """How an experiment is run: nothing here changes a bit of its result.
+    """How an experiment is run; only ``allow_mixed_cpus`` lets the result depend on it.
 
     Attributes:
         backend: a name in BACKENDS.

@@ -1,8 +1,11 @@
 """The local group: worker processes on this machine that exchange through shared memory."""
 
+import math
 import os
+import platform
 import select
 import signal
+import site
 import socket
 import subprocess
 import sys
@@ -24,6 +27,9 @@ from workers.messages import receive, ring, send
 from workers.shard_worker import task_name
 from workers.shared_memory import Arena, Board, Patience, Segment
 
+ORDERED_STORES = ("x86_64", "AMD64")
+"""Processors on which stores become visible in their order, which the shared words rely on."""
+
 START_SECONDS = 60.0
 """How long a worker may take to start."""
 
@@ -43,6 +49,11 @@ class LocalGroup(WorkerGroup):
 
     def __init__(self, shards: int, workers: int, allow_mixed_cpus: bool = False) -> None:
         super().__init__(shards, workers)
+        if platform.machine() not in ORDERED_STORES:
+            raise RunError(
+                f"local workers need a processor of {' or '.join(ORDERED_STORES)}, not "
+                f"{platform.machine()}: use --workers 0"
+            )
         self.held = assign(shards, workers)
         self.allow_mixed_cpus = allow_mixed_cpus
         self.generation = 0
@@ -56,24 +67,30 @@ class LocalGroup(WorkerGroup):
             self.close()
             raise RunError(f"worker {len(self.processes)} could not be started: {error}") from error
         self.board: Board | None = None
+        self.poll = select.poll()
+        for process in self.processes:
+            self.poll.register(process.connection.fileno(), select.POLLIN)
 
     def join(self) -> Board:
         """Wait until all workers have started, and tell them who holds what."""
         if self.board is None:
             segment = Segment.create(Board.size(self.workers))
             own = arithmetic()
-            for process in self.processes:
-                greeting = process.receive(START_SECONDS)
-                if not self.allow_mixed_cpus:
-                    check_same_arithmetic(own, greeting["arithmetic"], process.number)
+            for process, greeting in zip(self.processes, self._answers(START_SECONDS), strict=True):
+                self._check_arithmetic(own, greeting["arithmetic"], process.number)
                 start = {"number": process.number, "held": self.held, "shards": self.shards}
                 process.send(start, segment)
             segment.close_descriptor()
             self.board = Board(segment.memory)
-            self.poll = select.poll()
-            for process in self.processes:
-                self.poll.register(process.connection.fileno(), select.POLLIN)
         return self.board
+
+    def _check_arithmetic(self, own: dict[str, Any], theirs: dict[str, Any], number: int) -> None:
+        try:
+            check_same_arithmetic(own, theirs, number)
+        except RunError as error:
+            if not self.allow_mixed_cpus:
+                raise
+            print(f"warning: {error}", file=sys.stderr)
 
     def load(self, name: str, dataset: Dataset) -> None:
         self.join()
@@ -105,8 +122,25 @@ class LocalGroup(WorkerGroup):
             process.send(message, segment)
         if segment is not None:
             segment.close_descriptor()
-        answers = [process.answer() for process in self.processes]
+        answers = self._answers()
         self._raise_first({number: each for number, each in enumerate(answers) if "error" in each})
+
+    def _answers(self, seconds: float = math.inf) -> list[dict[str, Any]]:
+        """One message of every worker, in so many seconds; what rounds left over is dropped.
+
+        Raises:
+            WorkerLost: any worker is gone, whether it has answered or not; or one is late.
+        """
+        answers: dict[int, dict[str, Any]] = {}
+        end = monotonic() + seconds
+        while len(answers) < self.workers:
+            for number, message in self._messages(1.0).items():
+                if message.get("generation") is None:
+                    answers[number] = message
+            if monotonic() > end:
+                late = min(set(range(self.workers)) - set(answers))
+                raise WorkerLost(late, self.held[late], f"did not start in {seconds:.0f} s")
+        return [answers[number] for number in range(self.workers)]
 
     def _raise_first(self, errors: dict[int, dict[str, Any]]) -> None:
         """Raise the error of the lowest worker, which holds the lowest rows."""
@@ -120,6 +154,7 @@ class LocalGroup(WorkerGroup):
         """One round: returns when all slices of the sums are finished."""
         board = self.join()
         self.generation = generation = self.generation + 1
+        assert len(position) <= Board.MOST_POSITIONS
         board.driver[Board.TASK] = task
         board.driver[Board.POSITIONS] = len(position)
         for word, value in enumerate(position, Board.FIRST_POSITION):
@@ -138,21 +173,30 @@ class LocalGroup(WorkerGroup):
         board = self.join()
         board.driver[Board.SLEEPING] = 1
         # A ring that crossed with the word just written is made up for by the next look.
-        errors = self._messages(0.02)
+        errors = self._errors()
         board.driver[Board.SLEEPING] = 0
         if errors:
             self._give_up_round(errors)
 
+    def _errors(self) -> dict[int, dict[str, Any]]:
+        """The errors of this round that workers have sent, by worker."""
+        messages = self._messages(0.02).items()
+        return {number: each for number, each in messages if each["generation"] == self.generation}
+
     def _messages(self, seconds: float) -> dict[int, dict[str, Any]]:
-        """The errors that workers sent, by worker; waits for any message so long."""
+        """A message of each worker that has sent one, by worker; waits so long for any.
+
+        Raises:
+            WorkerLost: a worker is gone.
+        """
         ready = {descriptor for descriptor, _ in self.poll.poll(seconds * 1000)}
-        errors = {}
+        messages = {}
         for process in self.processes:
             if process.connection.fileno() in ready:
-                message = process.receive_or_ring()
-                if message is not None and message["generation"] == self.generation:
-                    errors[process.number] = message
-        return errors
+                message = process.receive()
+                if message is not None:
+                    messages[process.number] = message
+        return messages
 
     def _give_up_round(self, errors: dict[int, dict[str, Any]]) -> None:
         """Let all workers end the round without its sums, then raise the lowest error."""
@@ -167,7 +211,7 @@ class LocalGroup(WorkerGroup):
             )
             if all(number > min(errors) for number in pending):
                 break
-            errors |= self._messages(0.02)
+            errors |= self._errors()
         self._raise_first(errors)
 
     def close(self) -> None:
@@ -224,23 +268,7 @@ class Process:
         except OSError:
             raise self.lost() from None
 
-    def receive(self, seconds: float | None = None) -> dict[str, Any]:
-        """The next message, which must come in so many seconds."""
-        while True:
-            if seconds is not None and not self.connection.poll(seconds):
-                raise WorkerLost(self.number, self.held, f"did not start in {seconds:.0f} s")
-            message = self.receive_or_ring()
-            if message is not None:
-                return message
-
-    def answer(self) -> dict[str, Any]:
-        """The answer to what was asked, after what is left over from a round given up."""
-        while True:
-            message = self.receive()
-            if message["generation"] is None:
-                return message
-
-    def receive_or_ring(self) -> dict[str, Any] | None:
+    def receive(self) -> dict[str, Any] | None:
         """The next message; None when it only rings."""
         try:
             received = receive(self.connection)
@@ -281,5 +309,8 @@ def _table_segment(dataset: Dataset) -> Segment | None:
 def _python_path() -> str:
     """Where a worker finds this very package, and what else the driver's environment names."""
     root = str(Path(__file__).resolve().parents[1])
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join([root, *filter(None, given)])
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    # Installed packages are found anyway; named here, they would come before the standard library.
+    if root not in [*site.getsitepackages(), site.getusersitepackages()]:
+        paths.insert(0, root)
+    return os.pathsep.join(filter(None, paths))

@@ -5,6 +5,7 @@ import select
 import signal
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from time import perf_counter_ns
 from typing import Any
@@ -17,7 +18,7 @@ from dist_dnn.errors import InputError, RunError
 from dist_dnn.rounds import Sizes, additions_of
 from dist_dnn.shards import joining_additions
 from workers.messages import receive, ring, send
-from workers.shard_worker import ShardWorker, task_class
+from workers.shard_worker import ShardWorker, one_line, task_class
 from workers.shared_memory import Arena, Board, Patience, Segment, doze
 
 SLICE_NUMBERS = 1024
@@ -77,9 +78,9 @@ class LocalWorker:
         if received is None:
             return
         message, descriptor = received
-        segment = None if descriptor is None else Segment.received(descriptor)
         try:
-            self._do(message, segment)
+            with one_line("the worker"):
+                self._do(message, None if descriptor is None else Segment.received(descriptor))
         except (InputError, RunError) as error:
             self._send_error(error, generation=None)
         else:
@@ -192,11 +193,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt ends
     connection = Connection(int(sys.argv[1]))
     end_with_the_driver(connection)
-    try:
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the driver let go
         send(connection, {"arithmetic": arithmetic()})
         _start(connection).serve()
-    except (EOFError, OSError):
-        pass  # the driver let go
 
 
 def _start(connection: Connection) -> LocalWorker:

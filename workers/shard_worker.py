@@ -59,7 +59,7 @@ class ShardWorker:
         _, sums = task.sizes(options)
         exchange = Exchange(additions_of(sums, self.held, self.shards), broadcast, slots)
         self.tasks.pop(name, None)
-        with _one_line(name):
+        with one_line(task.__name__):
             self.tasks[name] = task(options, self.datasets, exchange)
 
     def run(self, name: str, position: tuple[int, ...]) -> None:
@@ -70,13 +70,13 @@ class ShardWorker:
             RunError: anything else that went wrong, in one line that names the shard.
         """
         task = self.tasks[name]
-        with _one_line(name, task):
+        with one_line(type(task).__name__, task):
             task.run(position)
 
 
 @contextmanager
-def _one_line(name: str, task: Task | None = None) -> Iterator[None]:
-    """Turn an exception that is nobody's message into one line."""
+def one_line(what: str, task: Task | None = None) -> Iterator[None]:
+    """Turn an exception that is nobody's message into one line about what was done."""
     # What overflows shows as a result that is not finite, which the driver reports.
     try:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -85,5 +85,5 @@ def _one_line(name: str, task: Task | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         shard = f", shard {task.shard}" if task is not None else ""
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RunError(f"{name.partition(':')[2]}{shard}: {what}") from error
+        raised = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunError(f"{what}{shard}: {raised}") from error

@@ -13,6 +13,7 @@ from time import monotonic, sleep
 
 import numpy as np
 
+from dist_dnn.errors import RunError
 from dist_dnn.rounds import Sizes, Vectors
 
 _LINE = 64  # bytes of a cache line
@@ -35,8 +36,15 @@ class Segment:
         """New memory, all zeros.
 
         Raises:
-            OSError: there is not so much.
+            RunError: there is not so much.
         """
+        try:
+            return cls._create(size)
+        except OSError as error:
+            raise RunError(f"no {size:,} bytes of shared memory: {error.strerror}") from error
+
+    @classmethod
+    def _create(cls, size: int) -> "Segment":
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("dist_dnn")
         else:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dist_dnn.errors import RunError
+from dist_dnn.errors import InputError, RunError
 from dist_dnn.front.progress import make_progress
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import Model
@@ -74,6 +74,16 @@ def train(
         hyperparameters = Hyperparameters()
     elif not isinstance(hyperparameters, Hyperparameters):
         hyperparameters = Hyperparameters.from_mapping(hyperparameters, "hyperparameters")
+    if isinstance(validation, float | int | str | Path):
+        given = str(validation) if isinstance(validation, Path) else validation
+        hyperparameters = replace(hyperparameters, validation=given)
+        validation = None  # what is part of the experiment is written down with it
+    if workers > hyperparameters.shards:
+        raise InputError(
+            f"{workers} workers are more than the {hyperparameters.shards} shards of the "
+            f"experiment: use --workers {hyperparameters.shards}, or --shards {workers} "
+            "(another experiment)"
+        )
     settings = launch.Settings(backend, workers, allow_mixed_cpus)
     report = make_progress(progress)
     if out is not None:
@@ -90,8 +100,7 @@ def train(
             hyperparameters.shards,
         )
         history = []
-        reach = {"backend": settings.backend, "workers": group.workers}
-        with RunDirectory(str(out), reach) if out else nullcontext() as run:
+        with RunDirectory(str(out), asdict(settings)) if out else nullcontext() as run:
             if run:
                 run.begin(target, hyperparameters, model)
             for metrics in trainer.epochs(hyperparameters.epochs, report):

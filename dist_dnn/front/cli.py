@@ -74,6 +74,8 @@ class _Stopped(BaseException):
 
 
 def _stop(number: int, frame: object) -> NoReturn:
+    for each in _STOPPING:
+        signal.signal(each, signal.SIG_IGN)  # the first one ends the command in good order
     raise _Stopped(signal.Signals(number))
 
 
@@ -146,10 +148,10 @@ def _add_reach(parser: Any, workers: int) -> None:
     group.add_argument(
         "--backend", default="local", metavar="NAME", help="local (default %(default)s)"
     )
-    group.add_argument(
+    parser.add_argument(
         "--allow-mixed-cpus",
         action="store_true",
-        help="go on where workers' arithmetic differs, without the promise of the same bits",
+        help="go on where workers' arithmetic differs: then the last bits depend on the workers",
     )
 
 

@@ -3,8 +3,12 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from dist_dnn.arithmetic import one_blas_thread
 from dist_dnn.data.sources import open_source
@@ -15,6 +19,9 @@ from dist_dnn.hyperparameters import Hyperparameters, read_toml
 from dist_dnn.model import Model
 from dist_dnn.preparation import load_rows
 from dist_dnn.rounds import Group
+
+ROW_GROUP_ROWS = 2**17
+"""About so many rows make a row group of predictions."""
 
 
 def train_command(chosen: Any, given: dict[str, Any]) -> None:
@@ -100,19 +107,40 @@ def check_new_file(path: Path) -> None:
         raise InputError(f"{path} cannot be written: {folder} is not writable; choose another")
 
 
-def write_parquet(path: Path, batches: Any) -> None:
+def write_parquet(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
     """Write record batches as a Parquet file, whole or not at all."""
     import pyarrow.parquet as parquet
 
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    tables = _row_groups(batches)
+    first = next(tables)
     try:
-        first = next(batches)
-        with parquet.ParquetWriter(beside, first.schema) as writer:
-            writer.write_batch(first)
-            for batch in batches:
-                writer.write_batch(batch)
-        beside.replace(path)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
+        with _writing(path), parquet.ParquetWriter(beside, first.schema) as writer:
+            writer.write_table(first)
+            for table in tables:
+                writer.write_table(table)
+        with _writing(path):
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches together as tables of about ROW_GROUP_ROWS rows."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(each.num_rows for each in waiting) >= ROW_GROUP_ROWS:
+            yield pa.Table.from_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say of which file it was that it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
