@@ -161,7 +161,7 @@ def test_the_run_directory_holds_the_model_that_was_returned(tmp_path: Path) -> 
 
 
 def test_the_steady_state_of_a_step_allocates_no_array() -> None:
-    rows, batches = 1_100, 4
+    rows, batches = 4_000, 4
     table = pa.table(
         {"x": np.arange(8.0 * rows * batches) % 17, "y": np.arange(8 * rows * batches) % 10}
     )
