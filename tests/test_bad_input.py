@@ -524,7 +524,7 @@ MODELS: dict[str, tuple[tuple[str, ...], Change]] = {
 
 # Values that cannot be used: the same message wherever their rows are computed
 
-OF_FEATURE = "data.parquet; replace it, take the row out, or choose other columns with --features"
+OF_FEATURE = "data.parquet; replace it, or take the row or the column out"
 OF_TARGET = "data.parquet; replace it or take the row out"
 
 FLAWS: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [

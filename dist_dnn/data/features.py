@@ -124,7 +124,7 @@ def to_matrix(
         row, name, what = min(flaws, key=lambda flaw: flaw[0])  # the first of equals
         raise InputError(
             f"column {name!r} has {what} in row {row_numbers[row] + 1} of {where}; "
-            f"replace it, take the row out, or choose other columns with --features"
+            f"replace it, or take the row or the column out"
         )
     return matrix
 
