@@ -5,12 +5,14 @@ import os
 import platform
 import socket
 from contextlib import AbstractContextManager
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import threadpoolctl
+
+import dist_dnn
 
 ONE_THREAD = {
     f"{library}_NUM_THREADS": "1"
@@ -23,6 +25,11 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     """A context in which the BLAS of this process uses one thread: more give other bits."""
     limits: AbstractContextManager[Any] = threadpoolctl.threadpool_limits(1, user_api="blas")
     return limits
+
+
+def quiet_overflow() -> AbstractContextManager[None]:
+    """A context without numpy's warnings: what overflows is found by the results."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def blas_libraries(of_numpy: bool = False) -> list[dict[str, Any]]:
@@ -69,7 +76,7 @@ def arithmetic() -> dict[str, Any]:
         "probe": probe(),
         "blas": blas_libraries(of_numpy=True),
         "numpy": np.__version__,
-        "dist_dnn": package_version("dist_dnn"),
+        "dist_dnn": dist_dnn.__version__,
     }
 
 
@@ -80,19 +87,7 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
-        "pyarrow": package_version("pyarrow"),
+        "pyarrow": version("pyarrow"),
         **arithmetic(),
         "blas": blas_libraries(),
     }
-
-
-def package_version(name: str) -> str | None:
-    """The installed version of a distribution; this package's own also when it is not installed."""
-    if name == "dist_dnn":
-        import dist_dnn
-
-        return dist_dnn.__version__
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

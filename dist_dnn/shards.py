@@ -37,11 +37,6 @@ def batches_in_epoch(m: int, batch_size: int) -> int:
     return -(-m // batch_size)
 
 
-def batch_rows(batch: int, batch_size: int, m: int) -> int:
-    """The number of rows of batch t = 0, 1, …: B for all but the last."""
-    return min((batch + 1) * batch_size, m) - batch * batch_size
-
-
 def batch_slice(batch: int, batch_size: int, m: int, shard: int, shards: int) -> tuple[int, int]:
     """The permuted rows [start, stop) that batch t = 0, 1, … takes from the shard."""
     start, stop = batch * batch_size, min((batch + 1) * batch_size, m)

@@ -61,9 +61,6 @@ class TrainingStep(Task):
             self.epoch = epoch
         slices = [self._slice(batch, leaf.shard) for leaf in self.leaves]
         for work in self.stacks.of(tuple(stop - first for first, stop in slices)):
-            self.shard = self.leaves[
-                (work if isinstance(work, Block) else work.blocks[0]).leaf
-            ].shard
             if isinstance(work, Block):
                 self._skip(work)
             else:
@@ -83,6 +80,7 @@ class TrainingStep(Task):
     def _gather(self, stack: Stack, slices: list[tuple[int, int]]) -> None:
         """A[0] = X and Y of each block, straight into the arrays of the pass."""
         for k, block in enumerate(stack.blocks):
+            self.shard = self.leaves[block.leaf].shard
             first = slices[block.leaf][0] + block.start
             chosen = self.orders[block.leaf][first : first + block.rows]
             self.shards[block.leaf].gather(chosen, stack.arrays.X[k], stack.arrays.Y[k])

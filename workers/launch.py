@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dist_dnn.arithmetic import one_blas_thread
+from dist_dnn.arithmetic import one_blas_thread, quiet_overflow
 from dist_dnn.errors import InputError
 from workers.group import WorkerGroup
 
@@ -49,5 +49,5 @@ def run(settings: Settings, shards: int, drive: Callable[[WorkerGroup], Result])
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {settings.backend!r}")
     if settings.workers < 0:
         raise InputError(f"workers must be a whole number not below 0, not {settings.workers}")
-    with one_blas_thread(), BACKENDS[settings.backend](settings, shards) as group:
+    with one_blas_thread(), quiet_overflow(), BACKENDS[settings.backend](settings, shards) as group:
         return drive(group)

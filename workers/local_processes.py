@@ -20,8 +20,8 @@ from dist_dnn.arithmetic import ONE_THREAD, arithmetic
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.sources import TableSource
 from dist_dnn.errors import InputError, RunError
-from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors, additions_of
-from dist_dnn.shards import assign, joining_additions
+from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors
+from dist_dnn.shards import assign
 from workers.group import WorkerGroup, WorkerLost, check_same_arithmetic
 from workers.messages import receive, ring, send
 from workers.shard_worker import task_name
@@ -100,21 +100,11 @@ class LocalGroup(WorkerGroup):
 
     def open(self, task: type[Task], options: Options) -> Rounds:
         self.join()
-        broadcast, sums = task.sizes(options)
-        additions = [additions_of(sums, held, self.shards) for held in self.held]
-        slots = [each.slots for each in additions]
-        segment = Segment.create(Arena.size(broadcast, sums, slots))
-        arena = Arena(segment.memory, broadcast, sums, slots)
-        places = {
-            subtree: arena.slots[number].slot(slot)
-            for number, each in enumerate(additions)
-            for subtree, slot in each.subtrees.items()
-        }
-        _, total = joining_additions(places, self.shards)
+        arena = Arena(self.held, self.shards, *task.sizes(options))
         name = task_name(task)
         number = self.tasks.setdefault(name, len(self.tasks))
-        self._ask_all({"open": name, "number": number, "options": dict(options)}, segment)
-        return LocalRounds(self, number, arena.broadcast, total)
+        self._ask_all({"open": name, "number": number, "options": dict(options)}, arena.segment)
+        return LocalRounds(self, number, arena.broadcast, arena.total)
 
     def _ask_all(self, message: dict[str, Any], segment: Segment | None) -> None:
         """Send all workers a message and wait for their answers."""

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from dist_dnn.arithmetic import arithmetic
 from dist_dnn.errors import InputError, RunError
-from dist_dnn.rounds import Sizes, additions_of
-from dist_dnn.shards import joining_additions
+from dist_dnn.rounds import Sizes
 from workers.messages import receive, ring, send
 from workers.shard_worker import ShardWorker, one_line, task_class
 from workers.shared_memory import Arena, Board, Patience, Segment, doze
@@ -141,27 +141,14 @@ class OpenTask:
 
     def __init__(self, worker: LocalWorker, message: dict[str, Any], segment: Segment) -> None:
         self.name: str = message["open"]
-        shards = worker.work.shards
-        broadcast, sums = task_class(self.name).sizes(message["options"])
-        additions = [additions_of(sums, held, shards) for held in worker.held]
-        slots = [each.slots for each in additions]
-        arena = Arena(segment.memory, broadcast, sums, slots)
-        places = {
-            subtree: (number, slot)
-            for number, each in enumerate(additions)
-            for subtree, slot in each.subtrees.items()
-        }
-        joining, _ = joining_additions(places, shards)
-        own = _slice(sums, worker.number, len(worker.held))
-        self._additions = [
-            (arena.slots[into[0]].single[into[1], own], arena.slots[other[0]].single[other[1], own])
-            for into, other in joining
+        sizes = task_class(self.name).sizes(message["options"])
+        arena = Arena(worker.held, worker.work.shards, *sizes, segment)
+        own = _slice(sizes[1], worker.number, len(worker.held))
+        self._additions: list[tuple[NDArray[Any], NDArray[Any]]] = [
+            (into.single[own], other.single[own]) for into, other in arena.joining
         ]
         if worker.number == 0:
-            self._additions += [
-                (arena.slots[into[0]].double[into[1]], arena.slots[other[0]].double[other[1]])
-                for into, other in joining
-            ]
+            self._additions += [(into.double, other.double) for into, other in arena.joining]
         worker.work.open(self.name, message["options"], arena.broadcast, arena.slots[worker.number])
 
     def finish_slice(self) -> None:

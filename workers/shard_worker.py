@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
-import numpy as np
 import pyarrow as pa
 
+from dist_dnn.arithmetic import quiet_overflow
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.rounds import Exchange, Options, Task, Vectors, additions_of
@@ -77,9 +77,8 @@ class ShardWorker:
 @contextmanager
 def one_line(what: str, task: Task | None = None) -> Iterator[None]:
     """Turn an exception that is nobody's message into one line about what was done."""
-    # What overflows shows as a result that is not finite, which the driver reports.
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
+        with quiet_overflow():
             yield
     except (InputError, RunError):
         raise

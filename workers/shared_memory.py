@@ -5,16 +5,19 @@ death. Words are written by one process each and read by others; on x86-64 store
 in the order in which they were made, which the protocol relies on.
 """
 
+import math
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic, sleep
+from typing import Any
 
 import numpy as np
 
 from dist_dnn.errors import RunError
-from dist_dnn.rounds import Sizes, Vectors
+from dist_dnn.rounds import Sizes, Vectors, additions_of
+from dist_dnn.shards import joining_additions
 
 _LINE = 64  # bytes of a cache line
 
@@ -65,39 +68,65 @@ class Segment:
         os.close(self.descriptor)
 
 
+_Shape = tuple[tuple[int, ...], Sizes]
+"""The slots' leading axis, if any, and the sizes of a pair of vectors."""
+
+
 class Arena:
-    """The vectors of one open task: what is broadcast, and every worker's slots.
+    """The vectors of one open task, and how its workers' sums are joined; the same on both sides.
 
     Args:
-        memory: at least ``Arena.size(…)`` bytes.
+        held: the shards of each worker.
+        shards: S.
         broadcast: sizes of what is broadcast.
         sums: sizes of a slot.
-        slots: how many slots each worker has.
+        segment: the memory, as the other side sent it; new memory when None.
+
+    Attributes:
+        segment: the memory.
+        broadcast: what is broadcast.
+        slots: each worker's.
+        joining: pairs (into, other) of workers' subtrees to add, in order.
+        total: where the total then is.
+
+    Raises:
+        RunError: there is not so much memory.
     """
 
     def __init__(
-        self, memory: mmap.mmap, broadcast: Sizes, sums: Sizes, slots: Sequence[int]
+        self,
+        held: Sequence[tuple[int, ...]],
+        shards: int,
+        broadcast: Sizes,
+        sums: Sizes,
+        segment: Segment | None = None,
     ) -> None:
+        additions = [additions_of(sums, each, shards) for each in held]
+        shapes = [((), broadcast), *(((each.slots,), sums) for each in additions)]
+        self.segment = segment or Segment.create(sum(map(_bytes, shapes)))
+        self.broadcast, *self.slots = self._vectors(shapes)
+        places = {
+            subtree: slots.slot(slot)
+            for each, slots in zip(additions, self.slots, strict=True)
+            for subtree, slot in each.subtrees.items()
+        }
+        self.joining, self.total = joining_additions(places, shards)
+
+    def _vectors(self, shapes: Sequence[_Shape]) -> Iterator[Vectors]:
         place = 0
+        for leading, sizes in shapes:
+            arrays = []
+            for dtype, size in zip((np.float32, np.float64), sizes, strict=True):
+                array: Any = np.ndarray((*leading, size), dtype, self.segment.memory, place)
+                place += _rounded(array.nbytes)
+                arrays.append(array)
+            yield Vectors(*arrays)
 
-        def vector(dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
-            nonlocal place
-            array: np.ndarray = np.ndarray(shape, dtype, memory, place)
-            place += _rounded(array.nbytes)
-            return array
 
-        def vectors(sizes: Sizes, leading: tuple[int, ...]) -> Vectors:
-            single = vector(np.float32, (*leading, sizes.single))
-            return Vectors(single, vector(np.float64, (*leading, sizes.double)))
-
-        self.broadcast = vectors(broadcast, ())
-        self.slots = [vectors(sums, (count,)) for count in slots]
-
-    @staticmethod
-    def size(broadcast: Sizes, sums: Sizes, slots: Sequence[int]) -> int:
-        """The bytes it needs."""
-        pairs = [broadcast, *(Sizes(sums.single * n, sums.double * n) for n in slots)]
-        return sum(_rounded(4 * pair.single) + _rounded(8 * pair.double) for pair in pairs)
+def _bytes(shape: _Shape) -> int:
+    leading, sizes = shape
+    count = math.prod(leading)
+    return _rounded(4 * count * sizes.single) + _rounded(8 * count * sizes.double)
 
 
 def _rounded(size: int) -> int:

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.front.progress import make_progress
 from dist_dnn.hyperparameters import Hyperparameters
@@ -109,14 +107,8 @@ def train(
                     run.epoch(metrics, model)
         return Run(history, model.detached(), Path(out) if out else None)
 
-    with quiet_overflow():
-        run: Run = launch.run(settings, hyperparameters.shards, drive)
+    run: Run = launch.run(settings, hyperparameters.shards, drive)
     return run
-
-
-def quiet_overflow() -> np.errstate:
-    """A context without numpy's warnings: what overflows is found by the results."""
-    return np.errstate(over="ignore", invalid="ignore")
 
 
 def import_launch() -> Any:

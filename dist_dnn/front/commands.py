@@ -10,11 +10,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from dist_dnn.arithmetic import one_blas_thread
+from dist_dnn.arithmetic import one_blas_thread, quiet_overflow
 from dist_dnn.data.sources import open_source
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.evaluation import Evaluator
-from dist_dnn.front.api import import_launch, quiet_overflow, train
+from dist_dnn.front.api import import_launch, train
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
 from dist_dnn.model import Model
 from dist_dnn.preparation import load_rows
@@ -76,8 +76,7 @@ def evaluate_command(chosen: Any) -> None:
         evaluate = Evaluator(group, "evaluation", model.network, model.features, model.target)
         return evaluate(model.parameters).to_json()
 
-    with quiet_overflow():
-        scores = launch.run(settings, model.shards, drive)
+    scores = launch.run(settings, model.shards, drive)
     try:
         print(json.dumps(scores, allow_nan=False))
     except ValueError:
