@@ -80,6 +80,21 @@ def arithmetic() -> dict[str, Any]:
     }
 
 
+_DECISIVE = ("blas", "dist_dnn", "numpy", "probe")
+
+
+def difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """What first makes two machines compute other bits: its name and both values; None if nothing.
+
+    Args:
+        one, other: what ``arithmetic()`` says on both.
+    """
+    for name in _DECISIVE:
+        if one[name] != other[name]:
+            return name, one[name], other[name]
+    return None
+
+
 def environment() -> dict[str, Any]:
     """This machine and its software, for the record."""
     return {

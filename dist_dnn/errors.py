@@ -1,4 +1,4 @@
-"""The two kinds of bad news: a mistake of the user's, and a run that failed without one."""
+"""Bad news: a mistake of the user's, and what makes a run fail without one."""
 
 
 class InputError(ValueError):
@@ -13,3 +13,7 @@ class RunError(RuntimeError):
 
     The command line ends with exit status 1.
     """
+
+
+class Diverged(RunError):
+    """A loss or a parameter became infinite or no number."""

@@ -105,6 +105,7 @@ class Evaluator:
         self, group: Group, dataset: str, network: Network, features: Features, target: Target
     ) -> None:
         self.target = target
+        self.group = group
         self.rounds = group.open(
             Evaluation,
             {
@@ -117,7 +118,7 @@ class Evaluator:
 
     def __call__(self, parameters: Parameters) -> Scores:
         np.copyto(self.rounds.broadcast.single, parameters.vector)
-        loss, m, score = self.rounds.run().double.tolist()
+        loss, m, score = self.group.surviving(self.rounds.run).double.tolist()
         if self.target.task == "regression":
             rmse = float(np.sqrt(score / m)) * self.target.deviation
             return Scores(int(m), loss / m, rmse=rmse)

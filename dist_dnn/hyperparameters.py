@@ -56,6 +56,8 @@ class Hyperparameters:
         schedule: "constant", "step" or "cosine".
         schedule_every, schedule_factor: of "step": epochs between drops, and the factor of one.
         warmup_steps: steps over which the learning rate rises from 0.
+        schedule_epochs: the epochs that the schedule runs to; None: ``epochs``.
+        on_divergence: "stop", or "rollback": halve the learning rate and begin the epoch again.
         batch_size: B, rows of a batch; "auto" is min(256, m), "full" is m.
         epochs: how often every training row is used.
         seed: of initialisation, order and held-out rows; 0 … 2^63 − 1.
@@ -85,6 +87,8 @@ class Hyperparameters:
     schedule_every: int | None = None
     schedule_factor: float | None = None
     warmup_steps: int = 0
+    schedule_epochs: int | None = None
+    on_divergence: Literal["stop", "rollback"] = "stop"
     batch_size: int | str = "auto"
     epochs: int = 10
     seed: int = 0
@@ -153,7 +157,7 @@ class Hyperparameters:
         chosen = self._chosen(SCHEDULE_SETTINGS).items()
         return {
             "learning_rate": self.learning_rate,
-            "epochs": self.epochs,
+            "epochs": self.schedule_epochs or self.epochs,
             "warmup_steps": self.warmup_steps,
             **{name.removeprefix("schedule_"): value for name, value in chosen},
         }
@@ -286,6 +290,8 @@ _RULES: dict[str, Rule] = {
     "schedule_every": _COUNT,
     "schedule_factor": _POSITIVE,
     "warmup_steps": _COUNT_OR_NONE,
+    "schedule_epochs": _COUNT,
+    "on_divergence": _one_of(("stop", "rollback")),
     "batch_size": _batch_size,
     "epochs": _COUNT_OR_NONE,
     "seed": _whole(0, "a whole number from 0 to 2^63 − 1", most=2**63 - 1),

@@ -85,9 +85,13 @@ class Model:
             columns[f"probability_{name}"] = pa.array(np.ascontiguousarray(probability))
         return pa.record_batch(columns)
 
+    def with_parameters(self, parameters: Parameters) -> "Model":
+        """The same model with other parameters."""
+        return replace(self, parameters=parameters)
+
     def detached(self) -> "Model":
         """The same model with parameters of its own, which no training goes on to change."""
-        return replace(self, parameters=Parameters(self.network, self.parameters.vector.copy()))
+        return self.with_parameters(Parameters(self.network, self.parameters.vector.copy()))
 
     def data_to_json(self) -> dict[str, Any]:
         """How a table becomes X, and Ŷ a prediction."""

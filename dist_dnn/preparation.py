@@ -7,6 +7,7 @@ from typing import Any
 
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.features import Column, Features, Standardisation, choose_columns, missing_column
+from dist_dnn.data.fingerprint import content_hash
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import Source, open_source
 from dist_dnn.data.statistics import measure
@@ -47,10 +48,13 @@ def prepare(
     dataset = Dataset(source, rows, columns, target, group.shards)
     group.load(TRAINING, dataset)
     features, aim = _measure(group, columns, aim, rows.count)
+    origins = {TRAINING: dataset.origin()}
     if held_out is not None:
-        group.load(VALIDATION, Dataset(source, held_out, columns, target, group.shards))
+        validated = Dataset(source, held_out, columns, target, group.shards)
+        group.load(VALIDATION, validated)
+        origins[VALIDATION] = validated.origin()
     if others is not None:
-        load_rows(group, VALIDATION, others, features, aim)
+        origins[VALIDATION] = load_rows(group, VALIDATION, others, features, aim).origin()
     network = Network(
         (features.size, *hyperparameters.hidden, aim.outputs),
         activation=hyperparameters.activation,
@@ -58,11 +62,23 @@ def prepare(
         initialization=hyperparameters.initialization,
     )
     _check_memory(network)
-    return Experiment(network, features, aim, rows.count, batch_size, validation is not None)
+    validates = validation is not None
+    return Experiment(network, features, aim, rows.count, batch_size, validates, origins)
 
 
-def load_rows(group: Group, name: str, source: Source, features: Features, target: Target) -> int:
-    """Load all rows of a source for a model's features and target; returns how many.
+def fingerprint(group: Group, experiment: Experiment) -> dict[str, Any]:
+    """What tells the rows of an experiment from others: of each data set where and what it is."""
+    return {
+        name: origin
+        | {"content": content_hash(group, name, experiment.features, experiment.target)}
+        for name, origin in experiment.origins.items()
+    }
+
+
+def load_rows(
+    group: Group, name: str, source: Source, features: Features, target: Target
+) -> Dataset:
+    """Load all rows of a source for a model's features and target; returns them.
 
     Raises:
         InputError: a column is missing, or of another kind.
@@ -71,8 +87,9 @@ def load_rows(group: Group, name: str, source: Source, features: Features, targe
     if target.name not in source.schema.names:
         raise missing_column(source.schema, target.name, source.name)
     rows = Rows.all(source.rows)
-    group.load(name, Dataset(source, rows, features.columns, target.name, group.shards))
-    return rows.count
+    dataset = Dataset(source, rows, features.columns, target.name, group.shards)
+    group.load(name, dataset)
+    return dataset
 
 
 def _split(source: Source, seed: int, validation: Any) -> tuple[Rows, Rows | None]:

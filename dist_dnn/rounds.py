@@ -6,9 +6,9 @@ and keep state for each shard between them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from dist_dnn.shards import Additions
 
 if TYPE_CHECKING:
     from dist_dnn.data.dataset import Dataset
+
+Result = TypeVar("Result")
 
 Options = Mapping[str, Any]
 """What a task is to do, as JSON can say it."""
@@ -78,7 +80,7 @@ class Task(ABC):
     """One kind of work on the shards that a worker holds; the same class in every backend.
 
     Workers make it from its options. When shards move, it is made anew and starts again from its
-    first round.
+    first round: ``Group.surviving`` sees to that.
     """
 
     def __init__(
@@ -158,3 +160,13 @@ class Group(Protocol):
 
     def open(self, task: type[Task], options: Options) -> Rounds:
         """Make a task on all workers; the task of that class opened before ends."""
+
+    def surviving(self, attempt: Callable[[], Result]) -> Result:
+        """Call ``attempt``, and call it again where workers are lost in it.
+
+        Args:
+            attempt: rounds of an open task, from its first one on.
+
+        Raises:
+            RunError: too many were lost.
+        """

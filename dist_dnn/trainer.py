@@ -1,16 +1,16 @@
 """The loop: broadcast, sums, divide, update; it takes a group of workers and knows no backend."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 
+from dist_dnn import stopping
 from dist_dnn.data.features import Features
 from dist_dnn.data.targets import Target
-from dist_dnn.errors import RunError
+from dist_dnn.errors import Diverged
 from dist_dnn.evaluation import Evaluator
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import parameters_digest
@@ -18,12 +18,17 @@ from dist_dnn.nn.network import Network, Parameters
 from dist_dnn.nn.optimizers import make_optimizer
 from dist_dnn.nn.schedules import make_schedule
 from dist_dnn.nn.update import Update
+from dist_dnn.notices import warn
 from dist_dnn.rounds import Group, Timings
 from dist_dnn.shards import batches_in_epoch
+from dist_dnn.state import PARAMETERS, State
 from dist_dnn.training_step import COUNT, LOSS, WEIGHT, TrainingStep
 
 TRAINING, VALIDATION = "training", "validation"
 """The names of the data sets that workers have loaded."""
+
+MOST_ROLLBACKS = 10
+"""A training that diverges more often is given up."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Experiment:
         m: training rows.
         batch_size: B, at most m.
         validated: whether there is a data set for validation.
+        origins: where the rows of each data set come from, as a checkpoint remembers it.
     """
 
     network: Network
@@ -42,16 +48,38 @@ class Experiment:
     m: int
     batch_size: int
     validated: bool = False
+    origins: dict[str, Any] = field(default_factory=dict)
 
 
 class Progress(Protocol):
     """What a training reports to while it goes on."""
 
-    def start_epoch(self, epoch: int, epochs: int, m: int) -> None: ...
+    def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None: ...
 
     def step(self, rows: int, loss: float) -> None: ...
 
     def end_epoch(self, metrics: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Keeper(Protocol):
+    """What a training shows its state to, between two steps."""
+
+    def stepped(self, state: State) -> None: ...
+
+    def epoch_ended(self, state: State) -> None: ...
+
+    def rolled_back(self, state: State) -> None: ...
+
+
+class NoKeeper:
+    """Keeps nothing."""
+
+    def stepped(self, state: State) -> None:
+        pass
+
+    epoch_ended = rolled_back = stepped
 
 
 @dataclass
@@ -69,6 +97,7 @@ class Trainer:
 
     Attributes:
         parameters: W[l] and b[l]; they live in what is broadcast, and change only between rounds.
+        state: where the training stands; its vectors are those that the steps change.
         times: of the step done last.
     """
 
@@ -76,6 +105,7 @@ class Trainer:
         self, group: Group, experiment: Experiment, hyperparameters: Hyperparameters
     ) -> None:
         self.experiment = experiment
+        self.group = group
         network = experiment.network
         self.rounds = group.open(TrainingStep, _options(experiment, hyperparameters.seed))
         self.parameters = Parameters(network, self.rounds.broadcast.single)
@@ -93,8 +123,29 @@ class Trainer:
             steps_per_epoch=self.batches,
             **hyperparameters.schedule_arguments(),
         )
+        optimizer = {f"optimizer.{name}": each for name, each in self.update.state.items()}
+        self.state = State({PARAMETERS: self.parameters.vector, **optimizer}, self.batches)
+        self.rolls_back = hyperparameters.on_divergence == "rollback"
+        if self.rolls_back:
+            self.state.keep_epoch_starts()
         self.times = StepTimes()
         self.validate = _evaluator(group, experiment) if experiment.validated else None
+
+    def run(self, epochs: int, progress: Progress, keeper: Keeper) -> None:
+        """Train from where the state stands to the end of the epoch of that number.
+
+        Raises:
+            Diverged: the loss or a parameter is no longer finite; the state is that before it
+                was noticed.
+        """
+        while self.state.epoch <= epochs:
+            try:
+                self._epoch(epochs, progress, keeper)
+            except Diverged as divergence:
+                if not self.rolls_back or len(self.state.rollbacks) == MOST_ROLLBACKS:
+                    raise
+                self._roll_back(divergence)
+                keeper.rolled_back(self.state)
 
     def step(self, epoch: int, batch: int) -> np.ndarray:
         """One step: broadcast, sums over all shards, one division, one update.
@@ -105,78 +156,94 @@ class Trainer:
 
         Returns:
             The batch's sums of losses, weights and counts, float64; good until the next step.
+
+        Raises:
+            Diverged: the loss is not finite; the parameters are still those before.
         """
         began = perf_counter()
-        sums = self.rounds.run(epoch, batch)
+        sums = self.group.surviving(lambda: self.rounds.run(epoch, batch))
         summed = perf_counter()
-        step = self.steps(epoch - 1) + batch + 1
-        m = float(sums.double[WEIGHT])
-        self.update(sums.single, m, self.learning_rate(step), step)
+        step = (epoch - 1) * self.batches + batch + 1
+        loss, m = float(sums.double[LOSS]), float(sums.double[WEIGHT])
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss is {loss} at step {step}")
+        learning_rate = self.learning_rate(step) * self.state.learning_rate_factor
+        self.update(sums.single, m, learning_rate, step)
         ended = perf_counter()
         workers: Timings = self.rounds.timings
         self.times = StepTimes(ended - began, workers.compute, workers.reduce, ended - summed)
         return sums.double
 
-    def epoch(self, epoch: int, progress: Progress) -> float:
-        """All batches of one epoch, from 1.
-
-        Returns:
-            The mean loss over the epoch's examples as they were trained on, without the penalty.
-
-        Raises:
-            RunError: the loss or a parameter is no longer finite.
-        """
-        total = np.zeros(3)
-        for batch in range(self.batches):
-            sums = self.step(epoch, batch)
-            if not math.isfinite(sums[LOSS]):
-                step = self.steps(epoch - 1) + batch + 1
-                raise _diverged(f"the loss is {sums[LOSS]} at step {step}")
-            total += sums
+    def _epoch(self, epochs: int, progress: Progress, keeper: Keeper) -> None:
+        """What is left of the epoch in work, with its metrics."""
+        state, m = self.state, self.experiment.m
+        progress.start_epoch(state.epoch, epochs, m, int(state.sums[COUNT]))
+        began = perf_counter() - state.seconds
+        while state.batch < self.batches:
+            stopping.check()
+            sums = self.step(state.epoch, state.batch)
+            state.sums += sums
+            state.batch += 1
+            state.seconds = perf_counter() - began
             progress.step(int(sums[COUNT]), float(sums[LOSS] / sums[WEIGHT]))
+            if state.batch < self.batches:
+                keeper.stepped(state)
+        stopping.check()
         if not np.isfinite(self.parameters.vector).all():
-            raise _diverged(f"parameters are not finite after epoch {epoch}")
-        return float(total[LOSS] / total[WEIGHT])
+            raise self._diverged(f"parameters are not finite at step {state.step}")
+        metrics: dict[str, Any] = {
+            "epoch": state.epoch,
+            "step": state.step,
+            "train_loss": float(state.sums[LOSS] / state.sums[WEIGHT]),
+            **self._validation(),
+            "examples_per_second": m / state.seconds,
+            "seconds": perf_counter() - began,
+            "digest": parameters_digest(self.parameters),
+        }
+        state.history.append(metrics)
+        state.begin_epoch(state.epoch + 1)
+        progress.end_epoch(metrics)
+        keeper.epoch_ended(state)
 
-    def steps(self, epochs: int) -> int:
-        """How many steps so many epochs have."""
-        return epochs * self.batches
+    def _validation(self) -> dict[str, float]:
+        """The scores of the validation, if there is one, as they stand in the metrics."""
+        if self.validate is None:
+            return {}
+        scores = self.validate(self.parameters).to_json()
+        del scores["m"]
+        if not np.isfinite(list(scores.values())).all():
+            raise self._diverged(f"the validation gives {scores} at step {self.state.step}")
+        return {f"validation_{name}": value for name, value in scores.items()}
 
-    def epochs(self, epochs: int, progress: Progress) -> Iterator[dict[str, Any]]:
-        """Train epoch by epoch.
+    def _diverged(self, what: str) -> Diverged:
+        """The divergence, with the layer that shows it most."""
+        layers = self.parameters.network.layers
+        largest = {
+            layer.number: float(np.abs(self.parameters.vector[layer.start : layer.stop]).max())
+            for layer in layers
+        }
+        broken = [number for number, value in largest.items() if not math.isfinite(value)]
+        worst = broken[0] if broken else max(largest, key=lambda number: largest[number])
+        where = (
+            f"layer {worst} has parameters that are not finite"
+            if broken
+            else f"the largest parameter, {largest[worst]:.1e}, is in layer {worst}"
+        )
+        return Diverged(
+            f"the training diverged: {what} ({where}); "
+            f"a lower --learning-rate or --clip-norm usually helps"
+        )
 
-        Yields:
-            Each epoch's metrics, as they stand in metrics.jsonl.
-        """
-        for epoch in range(1, epochs + 1):
-            began = perf_counter()
-            progress.start_epoch(epoch, epochs, self.experiment.m)
-            train_loss = self.epoch(epoch, progress)
-            trained = perf_counter()
-            metrics: dict[str, Any] = {
-                "epoch": epoch,
-                "step": self.steps(epoch),
-                "train_loss": train_loss,
-            }
-            if self.validate is not None:
-                scores = self.validate(self.parameters).to_json()
-                del scores["m"]
-                if not np.isfinite(list(scores.values())).all():
-                    raise _diverged(f"the validation gives {scores} after epoch {epoch}")
-                metrics |= {f"validation_{name}": value for name, value in scores.items()}
-            metrics |= {
-                "examples_per_second": self.experiment.m / (trained - began),
-                "seconds": perf_counter() - began,
-                "digest": parameters_digest(self.parameters),
-            }
-            progress.end_epoch(metrics)
-            yield metrics
-
-
-def _diverged(what: str) -> RunError:
-    return RunError(
-        f"the training diverged: {what}; a lower --learning-rate or --clip-norm usually helps"
-    )
+    def _roll_back(self, divergence: Diverged) -> None:
+        """Go back to where the epoch began, with half the learning rate."""
+        state = self.state
+        state.rollbacks.append({"epoch": state.epoch, "step": state.step, "why": str(divergence)})
+        state.learning_rate_factor /= 2
+        state.go_back()
+        warn(
+            f"{divergence}; going back to step {state.step} with the learning rate times "
+            f"{state.learning_rate_factor}"
+        )
 
 
 def _evaluator(group: Group, experiment: Experiment) -> Evaluator:

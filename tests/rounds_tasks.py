@@ -1,6 +1,7 @@
 """Tasks that tests put under every group of workers."""
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 
@@ -75,3 +76,55 @@ class Whereabouts(ShardTask):
     def shard_sums(self, shard: int, position: tuple[int, ...], sums: Vectors) -> None:
         sums.double[:] = 0
         sums.double[shard] = os.getpid()
+
+
+class Overbearing(ShardTask):
+    """Writes what only the driver may write."""
+
+    @classmethod
+    def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
+        return Sizes(3, 3), Sizes(0, 1)
+
+    def shard_sums(self, shard: int, position: tuple[int, ...], sums: Vectors) -> None:
+        self.exchange.broadcast.single[0] = 1
+
+
+def once(marker: str) -> bool:
+    """True for the first that asks with this marker, a file that is then there."""
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+class Perishing(Remembering):
+    """Remembers like the other, but the workers of some shards perish once in some round.
+
+    Options: length, shards, round, how, and marker, the beginning of files' names.
+    """
+
+    def shard_sums(self, shard: int, position: tuple[int, ...], sums: Vectors) -> None:
+        if position[0] == self.options["round"]:
+            perish(shard, self.options)
+        super().shard_sums(shard, position, sums)
+
+
+class Stillborn(Remembering):
+    """Remembers, but the workers of some shards perish once while they make the task."""
+
+    def __init__(
+        self, options: Options, datasets: Mapping[str, Dataset], exchange: Exchange
+    ) -> None:
+        for leaf in exchange.additions.leaves:
+            perish(leaf.shard, options)
+        super().__init__(options, datasets, exchange)
+
+
+def perish(shard: int, options: Options) -> None:
+    """End, stop or hang this process as the options say; nothing where it was done before."""
+    always = options["marker"] is None
+    if shard in options["shards"] and (always or once(f"{options['marker']}{shard}")):
+        if options["how"] == "hang":
+            time.sleep(3600)
+        os.kill(os.getpid(), signal.Signals[options["how"]])

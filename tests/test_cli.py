@@ -130,6 +130,7 @@ def test_train_says_a_line_an_epoch_in_a_pipe(digits: Digits) -> None:
 
 def test_files_of_a_run(digits: Digits) -> None:
     assert sorted(os.listdir(digits.out)) == [
+        "checkpoints",
         "environment.json",
         "features.json",
         "hyperparameters.toml",
@@ -160,7 +161,7 @@ def test_status(digits: Digits) -> None:
     status = json.loads(digits.file("status.json"))
     assert status.keys() == {
         *("state", "epoch", "step", "started", "updated", "ended", "error"),
-        *("backend", "workers", "allow_mixed_cpus", "job"),
+        *("backend", "workers", "allow_mixed_cpus", "max_failures", "step_timeout", "job"),
     }
     assert (status["state"], status["epoch"], status["error"]) == ("completed", 3, None)
     assert status["step"] == lines(digits.out / "metrics.jsonl")[-1]["step"]
@@ -533,14 +534,20 @@ def test_signals(number: signal.Signals, said: str, workers: int, tmp_path: Path
     assert process.returncode == 128 + number
     assert stdout == ""
     *epochs, last = stderr.splitlines()
-    assert last == f"error: {said}"
     assert all(line.startswith("epoch ") for line in epochs)
     status = json.loads((out / "status.json").read_text())
     assert (status["state"], status["error"]) == ("stopped", said)
+    assert last == (
+        f"error: {said}; a checkpoint of step {status['step']} is in {out}: go on with "
+        f"`dist-dnn train DATA --out {out} --resume`"
+    )
     assert status["ended"] is not None
-    assert 0 < len(lines(out / "metrics.jsonl")) - status["epoch"] + 1 <= 2
+    metrics = lines(out / "metrics.jsonl")
+    assert len(metrics) == len(epochs) + 1 == status["epoch"]
     assert not [name for name in os.listdir(out) if name.startswith(".")]
-    assert len(digest(out)) == 64
+    assert digest(out) == metrics[-1]["digest"]
+    checkpoints = sorted(os.listdir(out / "checkpoints"))
+    assert checkpoints[-1] == f"step-{status['step']:010}.safetensors"
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,20 +1,28 @@
 """The contract of every WorkerGroup: one suite, run against each."""
 
+import gc
 import os
+import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from rounds_tasks import Failing, Remembering, Whereabouts
+from rounds_tasks import Failing, Overbearing, Perishing, Remembering, Stillborn, Whereabouts
 
 from dist_dnn.errors import InputError, RunError
-from workers.group import WorkerGroup, WorkerLost
+from dist_dnn.hyperparameters import Hyperparameters
+from dist_dnn.preparation import prepare
+from dist_dnn.rounds import Rounds, Task
+from dist_dnn.trainer import Trainer
+from workers.group import WorkerGroup
 from workers.in_process import InProcessGroup
 from workers.local_processes import LocalGroup
+from workers.process import Process
 
 SHARDS = 8
 MakeGroup = Callable[[int], WorkerGroup]
@@ -41,7 +49,11 @@ def group(request: pytest.FixtureRequest) -> Iterator[WorkerGroup]:
 
 
 def three_rounds(group: WorkerGroup, length: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    rounds = group.open(Remembering, {"length": length})
+    return three_rounds_of(group.open(Remembering, {"length": length}))
+
+
+def three_rounds_of(rounds: Rounds) -> list[tuple[np.ndarray, np.ndarray]]:
+    length = rounds.broadcast.single.size
     results = []
     for number in range(3):
         rounds.broadcast.single[:] = np.linspace(0, number, length)
@@ -111,36 +123,179 @@ def test_more_workers_than_shards_is_an_error_that_gives_the_flag() -> None:
         LocalGroup(SHARDS, 9)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_a_worker_that_dies_in_a_round_ends_it_with_its_name(workers: int) -> None:
-    with LocalGroup(SHARDS, workers) as group:
-        failing = group.open(Failing, {"shards": [7], "how": "die"})
-        began = time.monotonic()
-        with pytest.raises(WorkerLost, match=rf"^worker {workers - 1} \(shards .*7\) ended with"):
-            failing.run()
-        assert time.monotonic() - began < 30
+# Lost workers
+
+MORTAL: dict[str, Callable[..., WorkerGroup]] = {
+    f"local {n}": (lambda n=n, **settings: LocalGroup(SHARDS, n, **settings)) for n in (1, 3, 8)
+}
+"""Groups whose workers can be lost, with what else they take."""
+
+
+@pytest.fixture(params=MORTAL)
+def make(request: pytest.FixtureRequest) -> Callable[..., WorkerGroup]:
+    return MORTAL[request.param]
+
+
+UNDISTURBED = {"shards": [], "round": 0, "how": "SIGKILL", "marker": None}
+
+
+def perishing(group: WorkerGroup, task: type[Task], **options: Any) -> list[bytes]:
+    """The totals of three rounds in which workers are lost as the options say."""
+    rounds = group.open(task, {"length": 5000} | UNDISTURBED | options)
+    totals = group.surviving(lambda: three_rounds_of(rounds))
+    return [array.tobytes() for total in totals for array in total]
+
+
+EXPECTED = perishing(InProcessGroup(SHARDS), Perishing)
+
+
+@pytest.mark.parametrize(
+    ("round_", "shards"), [(0, [0]), (1, [7]), (2, [1, 3, 6]), (1, list(range(SHARDS)))]
+)
+def test_a_task_starts_again_from_its_first_round_when_workers_are_lost(
+    make: Callable[..., WorkerGroup],
+    round_: int,
+    shards: list[int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with make(max_failures=SHARDS) as group:
+        options = {"shards": shards, "round": round_, "marker": f"{tmp_path}/lost"}
+        assert perishing(group, Perishing, **options) == EXPECTED
+        assert perishing(group, Perishing) == EXPECTED
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings
+    for line in warnings:
+        assert re.fullmatch(
+            r"warning: worker \d \(shards [\d, ]+\) was killed by SIGKILL: its shards go to "
+            r"another, and the step is repeated \(failure \d of at most 8\)",
+            line,
+        )
+
+
+def test_a_worker_lost_while_a_task_is_opened(
+    make: Callable[..., WorkerGroup], tmp_path: Path
+) -> None:
+    with make() as group:
+        options = {"shards": [0, 5], "marker": f"{tmp_path}/lost"}
+        assert perishing(group, Stillborn, **options) == EXPECTED
+
+
+@pytest.mark.parametrize("how", ["SIGSTOP", "hang"])
+def test_a_worker_that_is_stopped_or_hangs_is_lost_after_the_timeout(
+    how: str, make: Callable[..., WorkerGroup], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with make(step_timeout=0.3) as group:
+        rounds = group.open(Perishing, {"length": 5000} | UNDISTURBED)
+        group.surviving(lambda: three_rounds_of(rounds))
+        opened = {"shards": [7], "round": 2, "how": how, "marker": f"{tmp_path}/lost"}
+        assert perishing(group, Perishing, **opened) == EXPECTED
+    said = "was stopped for" if how == "SIGSTOP" else "did not finish a step in"
+    assert said in capsys.readouterr().err
+
+
+def test_other_tasks_and_tables_are_there_after_a_loss(tmp_path: Path) -> None:
+    table = pa.table({"x": [float(x) for x in range(100)], "y": [0, 1] * 50})
+    given = Hyperparameters(hidden=(4,), batch_size=20, validation=0.2)
+    totals = []
+    for lost in (False, True):
+        with LocalGroup(SHARDS, 3) as group:
+            trainer = Trainer(group, prepare(group, table, "y", given), given)
+            trainer.step(1, 0)
+            if lost:
+                group.processes[1].popen.kill()
+            trainer.step(1, 1)
+            assert trainer.validate is not None
+            scores = trainer.validate(trainer.parameters)
+            totals.append((trainer.parameters.vector.tobytes(), scores))
+    assert totals[0] == totals[1]
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_too_many_losses_in_one_step_are_an_error_that_names_the_worker(
+    make: Callable[..., WorkerGroup], most: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with make(max_failures=most) as group, pytest.raises(RunError) as caught:
+        perishing(group, Perishing, shards=[7])
+    message = str(caught.value)
+    assert re.match(r"worker \d \(shards .*7\) was killed by SIGKILL", message)
+    assert message.count("--max-failures") == 1
+    assert len(capsys.readouterr().err.splitlines()) == most
+
+
+def test_losses_are_counted_for_each_step_anew(tmp_path: Path) -> None:
+    with LocalGroup(SHARDS, 2, max_failures=1) as group:
+        for number in range(3):
+            options = {"shards": [0], "marker": f"{tmp_path}/{number}."}
+            assert perishing(group, Perishing, **options) == EXPECTED
+
+
+def test_a_stopped_worker_is_gone_for_good_and_its_memory_is_in_no_use() -> None:
+    with LocalGroup(SHARDS, 2, step_timeout=0.3) as group:
+        rounds = group.open(Perishing, {"length": 5000} | UNDISTURBED)
+        group.surviving(lambda: three_rounds_of(rounds))
+        stopped, memory = group.processes[1].popen, rounds.run(2).single
+        stopped.send_signal(signal.SIGSTOP)
+        totals = group.surviving(lambda: three_rounds_of(rounds))
+        assert [array.tobytes() for total in totals for array in total] == EXPECTED
+        assert stopped.returncode == -signal.SIGKILL
+        assert not np.shares_memory(rounds.run(2).single, memory)
+
+
+def test_a_worker_cannot_write_what_is_broadcast() -> None:
+    says = r"^worker 0: Overbearing, shard 0: ValueError: .*read-only"
+    with LocalGroup(SHARDS, 1) as group, pytest.raises(RunError, match=says):
+        group.open(Overbearing, {}).run()
 
 
 def test_a_killed_worker_is_noticed_while_others_open_a_task() -> None:
-    with LocalGroup(SHARDS, 2) as group:
-        group.join()
+    with LocalGroup(SHARDS, 2, max_failures=0) as group:
+        group.settle()
         slow, victim = (process.popen for process in group.processes)
         slow.send_signal(signal.SIGSTOP)
         threading.Timer(0.2, victim.kill).start()
         try:
-            with pytest.raises(WorkerLost, match=r"^worker 1 .* was killed by SIGKILL$"):
+            with pytest.raises(RunError, match=r"^worker 1 .* was killed by SIGKILL"):
                 group.open(Remembering, {"length": 5})
         finally:
             slow.send_signal(signal.SIGCONT)
 
 
-def test_a_killed_worker_is_noticed_between_rounds() -> None:
-    with LocalGroup(SHARDS, 2) as group:
-        rounds = group.open(Remembering, {"length": 5})
-        rounds.run(0)
+def test_workers_that_cannot_be_started_are_done_without(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LocalGroup(SHARDS, 3) as group:
+        assert perishing(group, Perishing) == EXPECTED
         group.processes[1].popen.kill()
-        with pytest.raises(WorkerLost, match=r"^worker 1 .* was killed by SIGKILL$"):
-            rounds.run(2)
+
+        def no_more(number: int) -> Process:
+            raise OSError("no more processes")
+
+        monkeypatch.setattr("workers.local_processes.Process", no_more)
+        assert perishing(group, Perishing) == EXPECTED
+        assert (group.workers, len(group.processes)) == (2, 2)
+        for process in group.processes:
+            process.popen.kill()
+        with pytest.raises(RunError, match="no worker could be started: no more processes"):
+            perishing(group, Perishing)
+    assert "not all workers could be started: no more processes" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
+def test_descriptors_are_let_go(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    with LocalGroup(SHARDS, 2) as group:
+        counts = []
+        for number in range(4):
+            options = {"shards": [0], "marker": f"{tmp_path}/{number}."}
+            assert perishing(group, Perishing, **options) == EXPECTED
+            counts.append(descriptors())
+    assert counts[0] == counts[-1]
+    assert descriptors() == before
 
 
 def test_closing_ends_all_processes() -> None:

@@ -38,6 +38,8 @@ GOOD: dict[str, list[Any]] = {
     "l2": [0, 0.0, 0.5],
     "clip_norm": [1, 1e-3],
     "warmup_steps": [0, 10],
+    "schedule_epochs": [1, 10**6],
+    "on_divergence": ["stop", "rollback"],
     "batch_size": [1, 10**9, "auto", "full"],
     "epochs": [0, 1, 10**6],
     "seed": [0, 2**63 - 1],
@@ -64,6 +66,8 @@ BAD: dict[str, list[Any]] = {
     "schedule_every": [0, -1, *NO_COUNTS],
     "schedule_factor": [0, -1, *NO_NUMBERS],
     "warmup_steps": [-1, *NO_COUNTS, None],
+    "schedule_epochs": [0, -1, *NO_COUNTS],
+    "on_divergence": ["", "go on", 1, None],
     "batch_size": [0, -1, "half", "", *NO_COUNTS, None],
     "epochs": [-1, *NO_COUNTS, None],
     "seed": [-1, 2**63, *NO_COUNTS, None],
@@ -285,15 +289,33 @@ def test_toml_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_flags_override_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, "target = 'kind'\nepochs = 3\nhidden = [8]\nlearning_rate = 1\n")
-    assert read_experiment(path, None, {}) == (
+
+    def experiment(*given: Any) -> tuple[str | None, Hyperparameters]:
+        target, values = read_experiment(*given)
+        return target, Hyperparameters.from_mapping(values, "test")
+
+    assert experiment(path, None, {}) == (
         "kind",
         Hyperparameters(epochs=3, hidden=(8,), learning_rate=1.0),
     )
-    assert read_experiment(path, "price", {"epochs": 5, "hidden": ()}) == (
+    assert experiment(path, "price", {"epochs": 5, "hidden": ()}) == (
         "price",
         Hyperparameters(epochs=5, hidden=(), learning_rate=1.0),
     )
-    assert read_experiment(None, "price", {"seed": 5}) == ("price", Hyperparameters(seed=5))
+    assert experiment(None, "price", {"seed": 5}) == ("price", Hyperparameters(seed=5))
+    assert experiment(None, None, {"seed": 5}) == (None, Hyperparameters(seed=5))
+
+
+def test_where_a_run_is_resumed_flags_may_need_its_own_hyperparameters() -> None:
+    given = {"momentum": 0.8}
+    assert read_experiment(None, None, given, resume=True) == (None, given)
+    with pytest.raises(InputError, match="momentum is a setting"):
+        read_experiment(None, None, given)
+
+
+def test_the_schedule_runs_to_its_own_epochs() -> None:
+    assert Hyperparameters(epochs=5).schedule_arguments()["epochs"] == 5
+    assert Hyperparameters(epochs=5, schedule_epochs=9).schedule_arguments()["epochs"] == 9
 
 
 @pytest.mark.parametrize(
@@ -308,7 +330,6 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
             r"my\.toml with the command line: momentum is a setting of .*, not of sgd: ",
         ),
         ("target = ['kind']", {}, r"my\.toml: target must be the name of a column"),
-        ("", {}, "--target COLUMN"),
     ],
 )
 def test_a_file_must_be_good_by_itself(

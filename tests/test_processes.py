@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,10 +84,12 @@ def is_alive(process: int) -> bool:
 
 
 @contextmanager
-def a_long_training(out: Path) -> Iterator[tuple[subprocess.Popen[str], set[int]]]:
+def a_long_training(
+    out: Path, flags: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen[str], set[int]]]:
     """A training with two workers that would go on for long, and its workers."""
     driver = subprocess.Popen(
-        [sys.executable, "-m", "dist_dnn", "train", DIGITS, *LONG, "--out", out],
+        [sys.executable, "-m", "dist_dnn", "train", DIGITS, *LONG, *flags, "--out", out],
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
@@ -128,13 +130,35 @@ def test_workers_end_with_the_driver_and_leave_nothing(number: int, tmp_path: Pa
 
 
 @LINUX
-def test_a_killed_worker_ends_the_run_with_one_clear_line(tmp_path: Path) -> None:
-    with a_long_training(tmp_path / "run") as (driver, workers):
+def test_too_many_killed_workers_end_the_run_with_one_clear_line(tmp_path: Path) -> None:
+    flags = ["--max-failures", "0"]
+    with a_long_training(tmp_path / "run", flags) as (driver, workers):
         victim = max(workers)
         os.kill(victim, signal.SIGKILL)
         _, errors = driver.communicate(timeout=60)
         wait_until(lambda: not any(is_alive(worker) for worker in workers))
     assert driver.returncode == 1
     [line] = [line for line in errors.splitlines() if not line.startswith("epoch ")]
-    assert line == "error: worker 1 (shards 4, 5, 6, 7) was killed by SIGKILL"
-    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+    what = "worker 1 (shards 4, 5, 6, 7) was killed by SIGKILL, and --max-failures is 0"
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert (status["state"], status["error"]) == ("failed", what)
+    assert line == (
+        f"error: {what}; a checkpoint of step {status['step']} is in {tmp_path}/run: go on with "
+        f"`dist-dnn train DATA --out {tmp_path}/run --resume`"
+    )
+
+
+@LINUX
+def test_a_second_signal_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    with a_long_training(tmp_path / "run", ["--step-timeout", "1000"]) as (driver, workers):
+        for worker in workers:  # so that the step cannot end, and the workers cannot obey
+            os.kill(worker, signal.SIGSTOP)
+        driver.send_signal(signal.SIGINT)
+        driver.send_signal(signal.SIGTERM)
+        _, errors = driver.communicate(timeout=60)
+        wait_until(lambda: not any(is_alive(worker) for worker in workers))
+    assert driver.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    assert "Traceback" not in errors
+    for folder in (tmp_path, tmp_path / "run", tmp_path / "run" / "checkpoints"):
+        assert not [name for name in os.listdir(folder) if name.startswith(".")]
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "stopped"

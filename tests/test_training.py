@@ -12,10 +12,11 @@ import pyarrow.parquet as parquet
 import pytest
 
 from dist_dnn import Hyperparameters, InputError, train
+from dist_dnn.front.progress import Silent
 from dist_dnn.model import Model
 from dist_dnn.nn.optimizers import OPTIMIZERS
 from dist_dnn.preparation import prepare
-from dist_dnn.trainer import Trainer
+from dist_dnn.trainer import NoKeeper, Trainer
 from workers.group import WorkerGroup
 from workers.launch import Settings, run
 
@@ -36,10 +37,7 @@ def a_training(group: WorkerGroup, given: dict[str, Any]) -> dict[str, Any]:
     trainer = Trainer(group, prepare(group, DIGITS, "digit", hyperparameters), hyperparameters)
     losses = []
 
-    class Recorder:
-        def start_epoch(self, epoch: int, epochs: int, m: int) -> None:
-            pass
-
+    class Recorder(Silent):
         def step(self, rows: int, loss: float) -> None:
             losses.append((rows, loss))
 
@@ -48,7 +46,7 @@ def a_training(group: WorkerGroup, given: dict[str, Any]) -> dict[str, Any]:
                 {k: v for k, v in metrics.items() if k not in ("seconds", "examples_per_second")}
             )
 
-    list(trainer.epochs(hyperparameters.epochs, Recorder()))
+    trainer.run(hyperparameters.epochs, Recorder(), NoKeeper())
     return {
         "parameters": trainer.parameters.vector.tobytes(),
         "state": {name: vector.tobytes() for name, vector in trainer.update.state.items()},

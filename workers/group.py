@@ -1,11 +1,14 @@
 """WorkerGroup: the reach of a driver to its workers, and how it fails."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from dist_dnn.arithmetic import difference
 from dist_dnn.errors import InputError, RunError
-from dist_dnn.rounds import Options, Rounds, Task
+from dist_dnn.notices import warn
+from dist_dnn.rounds import Options, Result, Rounds, Task
 
 if TYPE_CHECKING:
     from dist_dnn.data.dataset import Dataset
@@ -35,9 +38,10 @@ class WorkerGroup(ABC):
     Attributes:
         shards: S.
         workers: how many; 0 when the driver's own process computes.
+        max_failures: how often workers may be lost in one piece of work.
     """
 
-    def __init__(self, shards: int, workers: int) -> None:
+    def __init__(self, shards: int, workers: int, max_failures: int) -> None:
         if workers > shards:
             raise InputError(
                 f"{workers} workers are more than the {shards} shards of the experiment: "
@@ -45,6 +49,7 @@ class WorkerGroup(ABC):
             )
         self.shards = shards
         self.workers = workers
+        self.max_failures = max_failures
 
     @abstractmethod
     def load(self, name: str, dataset: "Dataset") -> None:
@@ -56,12 +61,53 @@ class WorkerGroup(ABC):
 
         Raises:
             InputError: a worker met bad data.
-            RunError: a worker failed, or is gone.
+            RunError: a worker failed, or too many were lost.
         """
 
     @abstractmethod
-    def close(self) -> None:
-        """Let the workers go; nothing of them is left."""
+    def settle(self) -> None:
+        """See that there are workers for all shards, with all that is loaded and open.
+
+        Raises:
+            WorkerLost: one of them is gone.
+        """
+
+    @abstractmethod
+    def bury(self, loss: WorkerLost) -> list[WorkerLost]:
+        """End a lost worker for good, and others that are gone with it; returns all of them."""
+
+    def surviving(self, attempt: Callable[[], Result]) -> Result:
+        """Call ``attempt``; where workers are lost in it, replace them and call it again.
+
+        Args:
+            attempt: rounds of an open task, from its first one on.
+
+        Raises:
+            RunError: workers were lost more than ``max_failures`` times.
+        """
+        failures = 0
+        while True:
+            try:
+                self.settle()
+                return attempt()
+            except WorkerLost as loss:
+                lost = self.bury(loss)
+                failures += 1
+                if failures > self.max_failures:
+                    raise _too_many(lost, failures, self.max_failures) from None
+                for each in lost:
+                    warn(
+                        f"{each}: its shards go to another, and the step is repeated "
+                        f"(failure {failures} of at most {self.max_failures})"
+                    )
+
+    @abstractmethod
+    def close(self, at_once: bool = False) -> None:
+        """Let the workers go; nothing of them is left.
+
+        Args:
+            at_once: do not wait for what they have in hand.
+        """
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +118,17 @@ class WorkerGroup(ABC):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(at_once=error is not None)
+
+
+def _too_many(lost: list[WorkerLost], failures: int, most: int) -> RunError:
+    whole = "; ".join(map(str, lost))
+    if most == 0:
+        return RunError(f"{whole}, and --max-failures is 0")
+    return RunError(
+        f"{whole}: failure {failures} of the same step, and --max-failures is {most}; "
+        "look for what ends the workers (is there enough memory?)"
+    )
 
 
 def check_same_arithmetic(driver: dict[str, Any], worker: dict[str, Any], number: int) -> None:
@@ -82,11 +138,11 @@ def check_same_arithmetic(driver: dict[str, Any], worker: dict[str, Any], number
         driver, worker: what ``arithmetic()`` says on both sides.
         number: the worker's.
     """
-    for name in sorted(driver.keys() - {"host"}):
-        value = driver[name]
-        if worker[name] != value:
-            raise RunError(
-                f"worker {number} on {worker['host']} has {name} {worker[name]}, but the driver on "
-                f"{driver['host']} has {value}, so their results would differ in the last bits: "
-                f"use like machines, or --allow-mixed-cpus to go without the same bits"
-            )
+    what = difference(driver, worker)
+    if what is not None:
+        name, ours, theirs = what
+        raise RunError(
+            f"worker {number} on {worker['host']} has {name} {theirs}, but the driver on "
+            f"{driver['host']} has {ours}, so their results would differ in the last bits: "
+            f"use like machines, or --allow-mixed-cpus to go without the same bits"
+        )

@@ -2,9 +2,10 @@
 
 from time import perf_counter
 
+from dist_dnn import stopping
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors, additions_of
-from workers.group import WorkerGroup
+from workers.group import WorkerGroup, WorkerLost
 from workers.shard_worker import ShardWorker, task_name
 
 
@@ -20,7 +21,8 @@ class InProcessRounds:
 
     def run(self, *position: int) -> Vectors:
         began = perf_counter()
-        self._worker.run(self._name, position)
+        with stopping.immediate():
+            self._worker.run(self._name, position)
         self.timings.compute = perf_counter() - began
         return self._total
 
@@ -29,7 +31,7 @@ class InProcessGroup(WorkerGroup):
     """All shards in this process."""
 
     def __init__(self, shards: int) -> None:
-        super().__init__(shards, workers=0)
+        super().__init__(shards, workers=0, max_failures=0)
         self._worker = ShardWorker(tuple(range(shards)), shards)
 
     def load(self, name: str, dataset: Dataset) -> None:
@@ -44,5 +46,11 @@ class InProcessGroup(WorkerGroup):
         self._worker.open(name, options, broadcast, slots)
         return InProcessRounds(self._worker, name, broadcast, slots)
 
-    def close(self) -> None:
+    def settle(self) -> None:
+        pass
+
+    def bury(self, loss: WorkerLost) -> list[WorkerLost]:
+        return [loss]
+
+    def close(self, at_once: bool = False) -> None:
         self._worker = ShardWorker((), self.shards)

@@ -1,5 +1,6 @@
 """The switch between backends: a table, and an import when one is chosen."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,11 +20,15 @@ class Settings:
         backend: a name in BACKENDS.
         workers: how many; 0 computes in the driver's own process.
         allow_mixed_cpus: go on where workers' arithmetic differs.
+        max_failures: how often workers may be lost in one step.
+        step_timeout: the seconds after which a silent worker is lost; None adapts to the steps.
     """
 
     backend: str = "local"
     workers: int = 2
     allow_mixed_cpus: bool = False
+    max_failures: int = 3
+    step_timeout: float | None = None
 
 
 def _local(settings: Settings, shards: int) -> WorkerGroup:
@@ -33,7 +38,13 @@ def _local(settings: Settings, shards: int) -> WorkerGroup:
         return InProcessGroup(shards)
     from workers.local_processes import LocalGroup
 
-    return LocalGroup(shards, settings.workers, settings.allow_mixed_cpus)
+    return LocalGroup(
+        shards,
+        settings.workers,
+        settings.allow_mixed_cpus,
+        settings.max_failures,
+        settings.step_timeout,
+    )
 
 
 BACKENDS: dict[str, Callable[[Settings, int], WorkerGroup]] = {"local": _local}
@@ -43,11 +54,15 @@ def run(settings: Settings, shards: int, drive: Callable[[WorkerGroup], Result])
     """Call ``drive(group)`` in the process that drives, with one BLAS thread meanwhile.
 
     Raises:
-        InputError: an unknown backend, fewer than 0 workers, or more workers than shards.
+        InputError: a setting that cannot be used, or more workers than shards.
     """
     if settings.backend not in BACKENDS:
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {settings.backend!r}")
     if settings.workers < 0:
         raise InputError(f"workers must be a whole number not below 0, not {settings.workers}")
+    if settings.max_failures < 0:
+        raise InputError(f"max_failures must be at least 0, not {settings.max_failures}")
+    if settings.step_timeout is not None and not 0 < settings.step_timeout < math.inf:
+        raise InputError(f"step_timeout must be seconds above 0, not {settings.step_timeout}")
     with one_blas_thread(), quiet_overflow(), BACKENDS[settings.backend](settings, shards) as group:
         return drive(group)

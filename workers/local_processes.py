@@ -1,31 +1,34 @@
 """The local group: worker processes on this machine that exchange through shared memory."""
 
-import math
-import os
 import platform
 import select
-import signal
-import site
-import socket
-import subprocess
-import sys
-from multiprocessing.connection import Connection
-from pathlib import Path
-from time import monotonic
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import monotonic, sleep
 from typing import Any
 
 import pyarrow as pa
 
-from dist_dnn.arithmetic import ONE_THREAD, arithmetic
+from dist_dnn import stopping
+from dist_dnn.arithmetic import arithmetic
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.sources import TableSource
 from dist_dnn.errors import InputError, RunError
+from dist_dnn.notices import warn
 from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors
 from dist_dnn.shards import assign
 from workers.group import WorkerGroup, WorkerLost, check_same_arithmetic
-from workers.messages import receive, ring, send
+from workers.messages import ring
+from workers.process import Process
 from workers.shard_worker import task_name
-from workers.shared_memory import Arena, Board, Patience, Segment
+from workers.shared_memory import (
+    Arena,
+    Board,
+    Patience,
+    Segment,
+    broadcast_segment,
+    broadcast_vectors,
+)
 
 ORDERED_STORES = ("x86_64", "AMD64")
 """Processors on which stores become visible in their order, which the shared words rely on."""
@@ -33,119 +36,144 @@ ORDERED_STORES = ("x86_64", "AMD64")
 START_SECONDS = 60.0
 """How long a worker may take to start."""
 
-END_SECONDS = 5.0
-"""How long a worker that was let go may take to end, before it is killed."""
+SHORTEST_TIMEOUT = 30.0
+"""How long a worker may be stopped, or a round take, unless a timeout is given."""
+
+TIMES_THE_LONGEST = 10
+"""A round that takes so many times the longest of its task before hangs."""
+
+FADING = 0.99
+"""How much of the longest round is remembered after each further one."""
+
+UNMEASURED_SECONDS = 3600.0
+"""How long a worker may read data, or the first round of a task take."""
 
 OTHERS_SECONDS = 5.0
 """How long to wait, after a worker's error, for workers that hold lower rows."""
+
+TOGETHER_SECONDS = 0.05
+"""What is lost within this time is lost together."""
+
+TICK = 0.02
+"""A wait looks around after so many seconds: for signals, stopped workers, its end."""
+
+
+@dataclass
+class Loaded:
+    """A data set that all workers know: what they are told, and a table's bytes."""
+
+    description: dict[str, Any]
+    segment: Segment | None
+
+
+@dataclass
+class Opened:
+    """A task that all workers have open.
+
+    Attributes:
+        task, options: what it is.
+        number: by which a round names it.
+        segment, broadcast: what is broadcast; it outlives lost workers.
+        arena: the slots, new ones whenever shards move.
+        longest: the seconds of the longest round so far; it fades.
+    """
+
+    task: type[Task]
+    options: Options
+    number: int
+    segment: Segment
+    broadcast: Vectors
+    arena: Arena | None = None
+    longest: float = 0.0
+
+
+@dataclass
+class Members:
+    """Who holds what, and the words that they tell each other by; new ones whenever shards move.
+
+    What a worker that was taken for dead may still write goes into memory that nobody reads.
+    """
+
+    held: list[tuple[int, ...]]
+    segment: Segment
+    board: Board
+    told: set[str] = field(default_factory=set)
+    """The tasks that all of them have open."""
 
 
 class LocalGroup(WorkerGroup):
     """Worker processes, started at once and joined when they are needed.
 
+    Args:
+        step_timeout: the seconds that a worker may be stopped, and a round take, unless the rounds
+            before it took a good part of that.
+
     Raises:
         InputError: more workers than shards.
+        RunError: they cannot be started.
     """
 
-    def __init__(self, shards: int, workers: int, allow_mixed_cpus: bool = False) -> None:
-        super().__init__(shards, workers)
+    def __init__(
+        self,
+        shards: int,
+        workers: int,
+        allow_mixed_cpus: bool = False,
+        max_failures: int = 3,
+        step_timeout: float | None = None,
+    ) -> None:
+        super().__init__(shards, workers, max_failures)
         if platform.machine() not in ORDERED_STORES:
             raise RunError(
                 f"local workers need a processor of {' or '.join(ORDERED_STORES)}, not "
                 f"{platform.machine()}: use --workers 0"
             )
-        self.held = assign(shards, workers)
         self.allow_mixed_cpus = allow_mixed_cpus
+        self.step_timeout = step_timeout or SHORTEST_TIMEOUT
         self.generation = 0
-        self.tasks: dict[str, int] = {}
+        self.messages = 0
+        self.loaded: dict[str, Loaded] = {}
+        self.opened: dict[str, Opened] = {}
+        self.numbers: dict[str, int] = {}
         self.patience = Patience()
+        self.members: Members | None = None
         self.processes: list[Process] = []
-        try:
-            for number in range(workers):
-                self.processes.append(Process(number, self.held[number]))
-        except OSError as error:
-            self.close()
-            raise RunError(f"worker {len(self.processes)} could not be started: {error}") from error
-        self.board: Board | None = None
         self.poll = select.poll()
-        for process in self.processes:
-            self.poll.register(process.connection.fileno(), select.POLLIN)
+        self._start(workers)
 
-    def join(self) -> Board:
-        """Wait until all workers have started, and tell them who holds what."""
-        if self.board is None:
-            segment = Segment.create(Board.size(self.workers))
-            own = arithmetic()
-            for process, greeting in zip(self.processes, self._answers(START_SECONDS), strict=True):
-                self._check_arithmetic(own, greeting["arithmetic"], process.number)
-                start = {"number": process.number, "held": self.held, "shards": self.shards}
-                process.send(start, segment)
-            segment.close_descriptor()
-            self.board = Board(segment.memory)
-        return self.board
-
-    def _check_arithmetic(self, own: dict[str, Any], theirs: dict[str, Any], number: int) -> None:
-        try:
-            check_same_arithmetic(own, theirs, number)
-        except RunError as error:
-            if not self.allow_mixed_cpus:
-                raise
-            print(f"warning: {error}", file=sys.stderr)
+    # What the driver asks for
 
     def load(self, name: str, dataset: Dataset) -> None:
-        self.join()
-        segment = _table_segment(dataset)
-        message = {"load": name, "description": dataset.description()}
-        self._ask_all(message, segment)
+        loaded = Loaded(dataset.description(), _table_segment(dataset))
+        _forget(self.loaded.get(name))
+        self.loaded[name] = loaded
+        for process in self.processes:
+            process.datasets.discard(name)
+        self.surviving(lambda: None)
 
     def open(self, task: type[Task], options: Options) -> Rounds:
-        self.join()
-        arena = Arena(self.held, self.shards, *task.sizes(options))
         name = task_name(task)
-        number = self.tasks.setdefault(name, len(self.tasks))
-        self._ask_all({"open": name, "number": number, "options": dict(options)}, arena.segment)
-        return LocalRounds(self, number, arena.broadcast, arena.total)
+        number = self.numbers.setdefault(name, len(self.numbers))
+        sizes, _ = task.sizes(options)
+        segment = broadcast_segment(sizes)
+        vectors = broadcast_vectors(segment, sizes)
+        _forget(self.opened.get(name))
+        self.opened[name] = opened = Opened(task, dict(options), number, segment, vectors)
+        if self.members is not None:
+            self.members.told.discard(name)
+        try:
+            self.surviving(lambda: None)
+        except (InputError, RunError):
+            _forget(self.opened.pop(name))  # it cannot be open for those that come later either
+            raise
+        return LocalRounds(self, opened)
 
-    def _ask_all(self, message: dict[str, Any], segment: Segment | None) -> None:
-        """Send all workers a message and wait for their answers."""
-        for process in self.processes:
-            process.send(message, segment)
-        if segment is not None:
-            segment.close_descriptor()
-        answers = self._answers()
-        self._raise_first({number: each for number, each in enumerate(answers) if "error" in each})
-
-    def _answers(self, seconds: float = math.inf) -> list[dict[str, Any]]:
-        """One message of every worker, in so many seconds; what rounds left over is dropped.
-
-        Raises:
-            WorkerLost: any worker is gone, whether it has answered or not; or one is late.
-        """
-        answers: dict[int, dict[str, Any]] = {}
-        end = monotonic() + seconds
-        while len(answers) < self.workers:
-            for number, message in self._messages(1.0).items():
-                if message.get("generation") is None:
-                    answers[number] = message
-            if monotonic() > end:
-                late = min(set(range(self.workers)) - set(answers))
-                raise WorkerLost(late, self.held[late], f"did not start in {seconds:.0f} s")
-        return [answers[number] for number in range(self.workers)]
-
-    def _raise_first(self, errors: dict[int, dict[str, Any]]) -> None:
-        """Raise the error of the lowest worker, which holds the lowest rows."""
-        for number in sorted(errors):
-            error = errors[number]
-            if error["kind"] == "input":
-                raise InputError(error["error"])
-            raise RunError(f"worker {number}: {error['error']}")
-
-    def run(self, task: int, position: tuple[int, ...]) -> None:
+    def run(self, opened: Opened, position: tuple[int, ...]) -> None:
         """One round: returns when all slices of the sums are finished."""
-        board = self.join()
+        assert self.members is not None
+        board = self.members.board
         self.generation = generation = self.generation + 1
         assert len(position) <= Board.MOST_POSITIONS
-        board.driver[Board.TASK] = task
+        board.driver[Board.TASK] = opened.number
         board.driver[Board.POSITIONS] = len(position)
         for word, value in enumerate(position, Board.FIRST_POSITION):
             board.driver[word] = value
@@ -153,44 +181,69 @@ class LocalGroup(WorkerGroup):
         for process, words in zip(self.processes, board.workers, strict=True):
             if words[Board.SLEEPING]:
                 ring(process.connection)
+        began, limit = monotonic(), self._timeout(opened)
         self.patience.wait(
             lambda: all(words[Board.FINISHED] == generation for words in board.workers),
-            self._sleep,
+            lambda: self._sleep(board, began, limit),
         )
+        opened.longest = max(FADING * opened.longest, monotonic() - began)
 
-    def _sleep(self) -> None:
-        """Sleep until a worker rings, fails or is gone."""
-        board = self.join()
+    def _timeout(self, opened: Opened) -> float:
+        """How long a round may take: what was asked for, or what those before it suggest."""
+        if opened.longest == 0.0:
+            return UNMEASURED_SECONDS
+        return max(self.step_timeout, TIMES_THE_LONGEST * opened.longest)
+
+    # Waiting
+
+    def _sleep(self, board: Board, began: float, limit: float) -> None:
+        """Sleep until a worker rings, fails, is gone or is late."""
         board.driver[Board.SLEEPING] = 1
         # A ring that crossed with the word just written is made up for by the next look.
         errors = self._errors()
         board.driver[Board.SLEEPING] = 0
         if errors:
-            self._give_up_round(errors)
+            self._give_up_round(board, errors)
+        if monotonic() - began > limit:
+            self._check_late(board, limit)
+
+    def _check_late(self, board: Board, limit: float) -> None:
+        """Raise WorkerLost for the first worker that keeps the round waiting."""
+        for word in (Board.COMPUTED, Board.FINISHED):
+            for process, words in zip(self.processes, board.workers, strict=True):
+                if words[word] != self.generation:
+                    process.check_stopped(0)
+                    raise process.lost(f"did not finish a step in {limit:.3g} s")
 
     def _errors(self) -> dict[int, dict[str, Any]]:
         """The errors of this round that workers have sent, by worker."""
-        messages = self._messages(0.02).items()
-        return {number: each for number, each in messages if each["generation"] == self.generation}
+        return {
+            number: message
+            for number, message in self._messages().items()
+            if message.get("generation") == self.generation
+        }
 
-    def _messages(self, seconds: float) -> dict[int, dict[str, Any]]:
-        """A message of each worker that has sent one, by worker; waits so long for any.
+    def _messages(self) -> dict[int, dict[str, Any]]:
+        """A message of each worker that has sent one, by worker; waits a tick for any.
 
         Raises:
-            WorkerLost: a worker is gone.
+            WorkerLost: a worker is gone, or has been stopped for too long.
+            Stopped: a signal asks for it.
         """
-        ready = {descriptor for descriptor, _ in self.poll.poll(seconds * 1000)}
+        ready = {descriptor for descriptor, _ in self.poll.poll(1000 * TICK)}
+        stopping.check()
         messages = {}
         for process in self.processes:
             if process.connection.fileno() in ready:
                 message = process.receive()
                 if message is not None:
                     messages[process.number] = message
+            elif not ready:
+                process.check_stopped(self.step_timeout)
         return messages
 
-    def _give_up_round(self, errors: dict[int, dict[str, Any]]) -> None:
+    def _give_up_round(self, board: Board, errors: dict[int, dict[str, Any]]) -> None:
         """Let all workers end the round without its sums, then raise the lowest error."""
-        board = self.join()
         board.driver[Board.ABANDONED] = self.generation
         end = monotonic() + OTHERS_SECONDS
         while monotonic() < end:
@@ -202,87 +255,193 @@ class LocalGroup(WorkerGroup):
             if all(number > min(errors) for number in pending):
                 break
             errors |= self._errors()
-        self._raise_first(errors)
+        _raise_first(errors)
 
-    def close(self) -> None:
+    def _ask(
+        self, processes: Sequence[Process], message: dict[str, Any], *segments: Segment | None
+    ) -> None:
+        """Send workers a message with memory, and wait until they have done what it says.
+
+        Raises:
+            InputError, RunError: what the lowest of them met.
+        """
+        self.messages += 1
+        descriptors = [segment.descriptor for segment in segments if segment is not None]
+        for process in processes:
+            process.send(message | {"message": self.messages}, descriptors)
+        answers: dict[int, dict[str, Any]] = {}
+        end = monotonic() + UNMEASURED_SECONDS
+        while len(answers) < len(processes):
+            for number, answer in self._messages().items():
+                if answer.get("message") == self.messages:
+                    answers[number] = answer
+            if monotonic() > end:
+                late = next(each for each in processes if each.number not in answers)
+                raise late.lost("did not answer in time")
+        _raise_first({number: each for number, each in answers.items() if "error" in each})
+
+    # Who is there
+
+    def settle(self) -> None:
+        if self.members is None:
+            self._join()
+        members = self.members
+        assert members is not None
+        for name, loaded in self.loaded.items():
+            lacking = [each for each in self.processes if name not in each.datasets]
+            if lacking:
+                message = {"load": name, "description": loaded.description}
+                self._ask(lacking, message, loaded.segment)
+            for each in lacking:
+                each.datasets.add(name)
+        for name in self.opened.keys() - members.told:
+            self._open(name, self.opened[name], members)
+
+    def _open(self, name: str, opened: Opened, members: Members) -> None:
+        _, sums = opened.task.sizes(opened.options)
+        arena = Arena(members.held, self.shards, sums)
+        message = {"open": name, "number": opened.number, "options": opened.options}
+        try:
+            self._ask(self.processes, message, opened.segment, arena.segment)
+        finally:
+            arena.segment.close_descriptor()
+        opened.arena = arena
+        members.told.add(name)
+
+    def _start(self, workers: int) -> None:
+        """Start processes until there are so many, or as many as can be.
+
+        Raises:
+            RunError: there is none.
+        """
+        failed: OSError | None = None
+        for number in range(workers):
+            if all(process.number != number for process in self.processes):
+                try:
+                    process = Process(number)
+                except OSError as error:
+                    failed = error
+                else:
+                    self.processes.append(process)
+                    self.poll.register(process.connection.fileno(), select.POLLIN)
+        self.processes.sort(key=lambda process: process.number)
+        if failed is not None:
+            if not self.processes:
+                raise RunError(f"no worker could be started: {failed}") from failed
+            warn(f"not all workers could be started: {failed}; the others hold all shards")
+            self.workers = len(self.processes)
+
+    def _join(self) -> None:
+        """Wait until all workers have started, and tell them who holds what."""
+        self._start(self.workers)
+        held = assign(self.shards, len(self.processes))
+        for number, (process, shards) in enumerate(zip(self.processes, held, strict=True)):
+            process.number, process.held = number, shards
+        own = arithmetic()
+        for process, greeting in self._greetings().items():
+            self._check_arithmetic(own, greeting["arithmetic"], process.number)
+            process.greeted = True
+        segment = Segment.create(Board.size(len(self.processes)))
+        members = Members(held, segment, Board(segment.memory))
+        members.board.driver[Board.GENERATION] = self.generation
+        message = {"held": held, "shards": self.shards}
+        try:
+            for process in self.processes:
+                self._ask([process], message | {"join": process.number}, segment)
+        finally:
+            segment.close_descriptor()
+        self.members = members
+
+    def _greetings(self) -> dict[Process, dict[str, Any]]:
+        """What the workers that are new say first.
+
+        Raises:
+            WorkerLost: one did not start in time.
+        """
+        new = [process for process in self.processes if not process.greeted]
+        greetings: dict[Process, dict[str, Any]] = {}
+        end = monotonic() + START_SECONDS
+        while len(greetings) < len(new):
+            for number, message in self._messages().items():
+                if "arithmetic" in message:
+                    greetings[self.processes[number]] = message
+            if monotonic() > end:
+                late = next(each for each in new if each not in greetings)
+                raise late.lost(f"did not start in {START_SECONDS:.0f} s")
+        return greetings
+
+    def _check_arithmetic(self, own: dict[str, Any], theirs: dict[str, Any], number: int) -> None:
+        try:
+            check_same_arithmetic(own, theirs, number)
+        except RunError as error:
+            if not self.allow_mixed_cpus:
+                raise
+            warn(str(error))
+
+    def bury(self, loss: WorkerLost) -> list[WorkerLost]:
+        if self.members is not None:
+            self.members.board.driver[Board.ABANDONED] = self.generation
+        self.members = None
+        sleep(TOGETHER_SECONDS)
+        dead = [each for each in self.processes if each.has_ended() or each.number == loss.worker]
+        losses = [loss, *(each.lost() for each in dead if each.number != loss.worker)]
+        for process in dead:
+            process.end(at_once=True)
+        self.processes = [each for each in self.processes if each not in dead]
+        self.poll = select.poll()
+        for process in self.processes:
+            self.poll.register(process.connection.fileno(), select.POLLIN)
+        return sorted(losses, key=lambda each: each.worker)
+
+    def close(self, at_once: bool = False) -> None:
         for process in self.processes:
             process.connection.close()
         for process in self.processes:
-            process.end()
+            process.end(at_once)
         self.processes = []
+        for loaded in self.loaded.values():
+            _forget(loaded)
+        for opened in self.opened.values():
+            _forget(opened)
+        self.loaded, self.opened, self.members = {}, {}, None
 
 
 class LocalRounds:
     """The rounds of one task opened on a local group."""
 
-    def __init__(self, group: LocalGroup, task: int, broadcast: Vectors, total: Vectors) -> None:
-        self.broadcast = broadcast
+    def __init__(self, group: LocalGroup, opened: Opened) -> None:
+        self.broadcast = opened.broadcast
         self._group = group
-        self._task = task
-        self._total = total
+        self._opened = opened
 
     def run(self, *position: int) -> Vectors:
-        self._group.run(self._task, position)
-        return self._total
+        self._group.run(self._opened, position)
+        assert self._opened.arena is not None
+        return self._opened.arena.total
 
     @property
     def timings(self) -> Timings:
-        words = self._group.join().workers
+        assert self._group.members is not None
+        words = self._group.members.board.workers
         return Timings(
             max(each[Board.COMPUTE_TIME] for each in words) * 1e-9,
             max(each[Board.REDUCE_TIME] for each in words) * 1e-9,
         )
 
 
-class Process:
-    """A worker's process and the connection to it."""
+def _raise_first(errors: dict[int, dict[str, Any]]) -> None:
+    """Raise the error of the lowest worker, which holds the lowest rows."""
+    for number in sorted(errors):
+        error = errors[number]
+        if error["kind"] == "input":
+            raise InputError(error["error"])
+        raise RunError(f"worker {number}: {error['error']}")
 
-    def __init__(self, number: int, held: tuple[int, ...]) -> None:
-        self.number = number
-        self.held = held
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self.popen = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [sys.executable, "-P", "-m", "workers.local_worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=os.environ | ONE_THREAD | {"PYTHONPATH": _python_path()},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                process_group=0,  # an interrupt from the terminal is the driver's alone
-            )
-        self.connection = Connection(ours.detach())
 
-    def send(self, message: dict[str, Any], segment: Segment | None) -> None:
-        try:
-            send(self.connection, message, None if segment is None else segment.descriptor)
-        except OSError:
-            raise self.lost() from None
-
-    def receive(self) -> dict[str, Any] | None:
-        """The next message; None when it only rings."""
-        try:
-            received = receive(self.connection)
-        except (EOFError, OSError):
-            raise self.lost() from None
-        return None if received is None else received[0]
-
-    def lost(self) -> WorkerLost:
-        """What to raise when the connection broke: says how the process ended."""
-        self.end()
-        status = self.popen.returncode
-        if status < 0:
-            what = f"was killed by {signal.Signals(-status).name}"
-        else:
-            what = f"ended with status {status}"
-        return WorkerLost(self.number, self.held, what)
-
-    def end(self) -> None:
-        """Wait until the process has ended; kill it if it does not."""
-        try:
-            self.popen.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
+def _forget(kept: Loaded | Opened | None) -> None:
+    """Let go of the descriptor that was kept for workers to come."""
+    if kept is not None and kept.segment is not None:
+        kept.segment.close_descriptor()
 
 
 def _table_segment(dataset: Dataset) -> Segment | None:
@@ -294,13 +453,3 @@ def _table_segment(dataset: Dataset) -> Segment | None:
     segment = Segment.create(size)
     table.write_ipc(pa.FixedSizeBufferWriter(pa.py_buffer(segment.memory)))
     return segment
-
-
-def _python_path() -> str:
-    """Where a worker finds this very package, and what else the driver's environment names."""
-    root = str(Path(__file__).resolve().parents[1])
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    # Installed packages are found anyway; named here, they would come before the standard library.
-    if root not in [*site.getsitepackages(), site.getusersitepackages()]:
-        paths.insert(0, root)
-    return os.pathsep.join(filter(None, paths))

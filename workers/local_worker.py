@@ -15,11 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dist_dnn.arithmetic import arithmetic
+from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.rounds import Sizes
 from workers.messages import receive, ring, send
 from workers.shard_worker import ShardWorker, one_line, task_class
-from workers.shared_memory import Arena, Board, Patience, Segment, doze
+from workers.shared_memory import Arena, Board, Patience, Segment, broadcast_vectors, doze
 
 SLICE_NUMBERS = 1024
 """The slices that workers finish have a multiple of so many numbers."""
@@ -30,40 +31,43 @@ class LocalWorker:
 
     Args:
         connection: to the driver.
-        board: the words of the group.
         number: of this worker, from 0.
         held: the shards that each worker holds.
         shards: S.
+        board: the words of the group.
+        datasets: those that are loaded.
     """
 
     def __init__(
         self,
         connection: Connection,
-        board: Board,
         number: int,
         held: list[tuple[int, ...]],
         shards: int,
+        board: Board,
+        datasets: dict[str, Dataset],
     ) -> None:
         self.connection = connection
         self.board = board
         self.words = board.workers[number]
         self.number = number
         self.held = held
-        self.work = ShardWorker(held[number], shards)
+        self.work = ShardWorker(held[number], shards, datasets)
         self.tasks: dict[int, OpenTask] = {}
-        self.done = 0
+        self.done = board.driver[Board.GENERATION]
         self.patience = Patience()
         self.patience_with_peers = Patience()
+        self.successor: LocalWorker | None = None
 
     def serve(self) -> None:
-        """Do what the driver asks for, until it lets go of the connection."""
-        while True:
+        """Do what the driver asks for, until shards move."""
+        while self.successor is None:
             self.patience.wait(self._is_asked, self._sleep)
-            if self.board.driver[Board.GENERATION] != self.done:
+            if self.successor is None:
                 self._round()
 
     def _is_asked(self) -> bool:
-        return self.board.driver[Board.GENERATION] != self.done
+        return self.board.driver[Board.GENERATION] != self.done or self.successor is not None
 
     def _sleep(self) -> None:
         self.words[Board.SLEEPING] = 1
@@ -77,26 +81,28 @@ class LocalWorker:
         received = receive(self.connection)
         if received is None:
             return
-        message, descriptor = received
+        message, descriptors = received
         try:
             with one_line("the worker"):
-                self._do(message, None if descriptor is None else Segment.received(descriptor))
+                self._do(message, descriptors)
         except (InputError, RunError) as error:
-            self._send_error(error, generation=None)
+            self._send_error(error, message=message["message"])
         else:
-            send(self.connection, {"done": True, "generation": None})
+            send(self.connection, {"message": message["message"]})
 
-    def _do(self, message: dict[str, Any], segment: Segment | None) -> None:
-        if "load" in message:
-            buffer = None if segment is None else pa.py_buffer(segment.memory)
+    def _do(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        if "join" in message:
+            self.successor = _join(self.connection, message, descriptors, self.work.datasets)
+        elif "load" in message:
+            segments = [Segment.received(each, read_only=True) for each in descriptors]
+            buffer = pa.py_buffer(segments[0].memory) if segments else None
             self.work.load(message["load"], message["description"], buffer)
         else:
-            assert segment is not None
-            self.tasks[message["number"]] = OpenTask(self, message, segment)
+            self.tasks[message["number"]] = OpenTask(self, message, *descriptors)
 
-    def _send_error(self, error: Exception, generation: int | None) -> None:
+    def _send_error(self, error: Exception, **about: int) -> None:
         kind = "input" if isinstance(error, InputError) else "run"
-        send(self.connection, {"error": str(error), "kind": kind, "generation": generation})
+        send(self.connection, {"error": str(error), "kind": kind, **about})
 
     def _round(self) -> None:
         driver, words = self.board.driver, self.words
@@ -109,7 +115,7 @@ class LocalWorker:
         try:
             self.work.run(task.name, position)
         except (InputError, RunError) as error:
-            self._send_error(error, generation)
+            self._send_error(error, generation=generation)
             return
         computed = perf_counter_ns()
         words[Board.COMPUTE_TIME] = computed - began
@@ -139,17 +145,20 @@ class LocalWorker:
 class OpenTask:
     """An open task's memory, and what this worker adds to finish its slice of the sums."""
 
-    def __init__(self, worker: LocalWorker, message: dict[str, Any], segment: Segment) -> None:
+    def __init__(
+        self, worker: LocalWorker, message: dict[str, Any], broadcast: int, slots: int
+    ) -> None:
         self.name: str = message["open"]
-        sizes = task_class(self.name).sizes(message["options"])
-        arena = Arena(worker.held, worker.work.shards, *sizes, segment)
-        own = _slice(sizes[1], worker.number, len(worker.held))
+        sizes, sums = task_class(self.name).sizes(message["options"])
+        vectors = broadcast_vectors(Segment.received(broadcast, read_only=True), sizes)
+        arena = Arena(worker.held, worker.work.shards, sums, Segment.received(slots))
+        own = _slice(sums, worker.number, len(worker.held))
         self._additions: list[tuple[NDArray[Any], NDArray[Any]]] = [
             (into.single[own], other.single[own]) for into, other in arena.joining
         ]
         if worker.number == 0:
             self._additions += [(into.double, other.double) for into, other in arena.joining]
-        worker.work.open(self.name, message["options"], arena.broadcast, arena.slots[worker.number])
+        worker.work.open(self.name, message["options"], vectors, arena.slots[worker.number])
 
     def finish_slice(self) -> None:
         """Add the workers' subtrees along the tree, for this worker's slice of the vector."""
@@ -182,18 +191,27 @@ def main() -> None:
     end_with_the_driver(connection)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the driver let go
         send(connection, {"arithmetic": arithmetic()})
-        _start(connection).serve()
+        received = receive(connection)
+        assert received is not None
+        message, descriptors = received
+        worker: LocalWorker | None = _join(connection, message, descriptors, {})
+        send(connection, {"message": message["message"]})
+        while worker is not None:
+            worker.serve()
+            worker = worker.successor
 
 
-def _start(connection: Connection) -> LocalWorker:
-    """Hear from the driver who holds what."""
-    received = receive(connection)
-    assert received is not None
-    message, descriptor = received
-    assert descriptor is not None
-    board = Board(Segment.received(descriptor).memory)
+def _join(
+    connection: Connection,
+    message: dict[str, Any],
+    descriptors: list[int],
+    datasets: dict[str, Dataset],
+) -> LocalWorker:
+    """The worker that the driver says this process is from now on; data sets stay loaded."""
+    [descriptor] = descriptors
     held = [tuple(shards) for shards in message["held"]]
-    return LocalWorker(connection, board, message["number"], held, message["shards"])
+    board = Board(Segment.received(descriptor).memory)
+    return LocalWorker(connection, message["join"], held, message["shards"], board, datasets)
 
 
 if __name__ == "__main__":

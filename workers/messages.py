@@ -4,26 +4,27 @@ Nothing is pickled. An empty message rings: it wakes a sleeper that has a word t
 """
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any
 
 
-def send(connection: Connection, message: dict[str, Any], descriptor: int | None = None) -> None:
-    """Send a message, and an open file with it.
+def send(connection: Connection, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+    """Send a message, and open files with it.
 
     Raises:
-        OSError: the other side is gone.
+        OSError: the other side is gone, or does not read.
     """
-    message = message | {"descriptor": descriptor is not None}
+    message = message | {"descriptors": len(descriptors)}
     connection.send_bytes(json.dumps(message).encode())
-    if descriptor is not None:
+    for descriptor in descriptors:
         send_handle(connection, descriptor, 0)
 
 
-def receive(connection: Connection) -> tuple[dict[str, Any], int | None] | None:
-    """The next message with its open file, if it has one; None when it only rings.
+def receive(connection: Connection) -> tuple[dict[str, Any], list[int]] | None:
+    """The next message with its open files; None when it only rings.
 
     Raises:
         EOFError, OSError: the other side is gone.
@@ -32,7 +33,7 @@ def receive(connection: Connection) -> tuple[dict[str, Any], int | None] | None:
     if not data:
         return None
     message = json.loads(data)
-    return message, recv_handle(connection) if message.pop("descriptor") else None
+    return message, [recv_handle(connection) for _ in range(message.pop("descriptors"))]
 
 
 def ring(connection: Connection) -> None:

@@ -36,12 +36,15 @@ class ShardWorker:
     Args:
         held: the shards, ascending.
         shards: S.
+        datasets: those that are loaded already, by name.
     """
 
-    def __init__(self, held: tuple[int, ...], shards: int) -> None:
+    def __init__(
+        self, held: tuple[int, ...], shards: int, datasets: dict[str, Dataset] | None = None
+    ) -> None:
         self.held = held
         self.shards = shards
-        self.datasets: dict[str, Dataset] = {}
+        self.datasets = {} if datasets is None else datasets
         self.tasks: dict[str, Task] = {}
 
     def load(self, name: str, description: Options, buffer: pa.Buffer | None) -> None:

@@ -5,7 +5,6 @@ death. Words are written by one process each and read by others; on x86-64 store
 in the order in which they were made, which the protocol relies on.
 """
 
-import math
 import mmap
 import os
 import tempfile
@@ -30,9 +29,9 @@ class Segment:
         descriptor: what another process opens it by; ``close_descriptor`` when it has been sent.
     """
 
-    def __init__(self, descriptor: int, size: int) -> None:
+    def __init__(self, descriptor: int, size: int, access: int = mmap.ACCESS_WRITE) -> None:
         self.descriptor = descriptor
-        self.memory = mmap.mmap(descriptor, max(size, 1))
+        self.memory = mmap.mmap(descriptor, max(size, 1), access=access)
 
     @classmethod
     def create(cls, size: int) -> "Segment":
@@ -57,9 +56,10 @@ class Segment:
         return cls(descriptor, size)
 
     @classmethod
-    def received(cls, descriptor: int) -> "Segment":
+    def received(cls, descriptor: int, read_only: bool = False) -> "Segment":
         """The memory behind a descriptor that another process sent."""
-        segment = cls(descriptor, os.fstat(descriptor).st_size)
+        access = mmap.ACCESS_READ if read_only else mmap.ACCESS_WRITE
+        segment = cls(descriptor, os.fstat(descriptor).st_size, access)
         segment.close_descriptor()
         return segment
 
@@ -68,23 +68,17 @@ class Segment:
         os.close(self.descriptor)
 
 
-_Shape = tuple[tuple[int, ...], Sizes]
-"""The slots' leading axis, if any, and the sizes of a pair of vectors."""
-
-
 class Arena:
-    """The vectors of one open task, and how its workers' sums are joined; the same on both sides.
+    """The slots of one open task, and how its workers' sums are joined; the same on both sides.
 
     Args:
         held: the shards of each worker.
         shards: S.
-        broadcast: sizes of what is broadcast.
         sums: sizes of a slot.
         segment: the memory, as the other side sent it; new memory when None.
 
     Attributes:
         segment: the memory.
-        broadcast: what is broadcast.
         slots: each worker's.
         joining: pairs (into, other) of workers' subtrees to add, in order.
         total: where the total then is.
@@ -97,14 +91,13 @@ class Arena:
         self,
         held: Sequence[tuple[int, ...]],
         shards: int,
-        broadcast: Sizes,
         sums: Sizes,
         segment: Segment | None = None,
     ) -> None:
         additions = [additions_of(sums, each, shards) for each in held]
-        shapes = [((), broadcast), *(((each.slots,), sums) for each in additions)]
-        self.segment = segment or Segment.create(sum(map(_bytes, shapes)))
-        self.broadcast, *self.slots = self._vectors(shapes)
+        counts = [each.slots for each in additions]
+        self.segment = segment or Segment.create(sum(_bytes(sums, count) for count in counts))
+        self.slots = list(_vectors(self.segment, sums, counts))
         places = {
             subtree: slots.slot(slot)
             for each, slots in zip(additions, self.slots, strict=True)
@@ -112,20 +105,35 @@ class Arena:
         }
         self.joining, self.total = joining_additions(places, shards)
 
-    def _vectors(self, shapes: Sequence[_Shape]) -> Iterator[Vectors]:
-        place = 0
-        for leading, sizes in shapes:
-            arrays = []
-            for dtype, size in zip((np.float32, np.float64), sizes, strict=True):
-                array: Any = np.ndarray((*leading, size), dtype, self.segment.memory, place)
-                place += _rounded(array.nbytes)
-                arrays.append(array)
-            yield Vectors(*arrays)
+
+def broadcast_segment(sizes: Sizes) -> Segment:
+    """New memory for what is broadcast.
+
+    Raises:
+        RunError: there is not so much.
+    """
+    return Segment.create(_bytes(sizes, 1))
 
 
-def _bytes(shape: _Shape) -> int:
-    leading, sizes = shape
-    count = math.prod(leading)
+def broadcast_vectors(segment: Segment, sizes: Sizes) -> Vectors:
+    """What is broadcast in such memory; only to be read where the memory is."""
+    [slots] = _vectors(segment, sizes, [1])
+    return slots.slot(0)
+
+
+def _vectors(segment: Segment, sizes: Sizes, counts: Sequence[int]) -> Iterator[Vectors]:
+    """Slots behind one another in memory, so many at a time."""
+    place = 0
+    for count in counts:
+        arrays = []
+        for dtype, size in zip((np.float32, np.float64), sizes, strict=True):
+            array: Any = np.ndarray((count, size), dtype, segment.memory, place)
+            place += _rounded(array.nbytes)
+            arrays.append(array)
+        yield Vectors(*arrays)
+
+
+def _bytes(sizes: Sizes, count: int) -> int:
     return _rounded(4 * count * sizes.single) + _rounded(8 * count * sizes.double)
 
 

@@ -74,6 +74,14 @@ class Dataset:
         """The columns that are read."""
         return list(dict.fromkeys([*(column.name for column in self.columns), self.target]))
 
+    def origin(self) -> dict[str, Any]:
+        """Where the rows come from, as a checkpoint remembers it."""
+        return {
+            "files": [list(file) for file in self.source.files()],
+            "rows": self.rows.count,
+            "columns": {name: str(self.source.schema.field(name).type) for name in self.names},
+        }
+
     def description(self) -> dict[str, Any]:
         """What ``from_description`` makes it from, as JSON can say it."""
         return {

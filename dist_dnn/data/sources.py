@@ -60,6 +60,10 @@ class Source(ABC):
         """
 
     @abstractmethod
+    def files(self) -> list[tuple[str, int]]:
+        """The name and the bytes of each file that the rows come from; none for tables."""
+
+    @abstractmethod
     def description(self) -> dict[str, Any]:
         """What ``reopen`` opens it from, as JSON can say it; a password in a URI is part of it."""
 
@@ -67,14 +71,18 @@ class Source(ABC):
 class TableSource(Source):
     """A table in memory. Its bytes travel apart from its description, by ``write_ipc``."""
 
-    def __init__(self, table: pa.Table, name: str) -> None:
+    def __init__(self, table: pa.Table, name: str, files: Sequence[tuple[str, int]] = ()) -> None:
         self.name = name
         self.schema = _plain_schema(table.schema)
         self.rows = table.num_rows
         self._table: pa.Table = _with_schema(table, self.schema)
+        self._files = list(files)
 
     def select(self, columns: Sequence[str]) -> "TableSource":
-        return TableSource(self._table.select(list(columns)), self.name)
+        return TableSource(self._table.select(list(columns)), self.name, self._files)
+
+    def files(self) -> list[tuple[str, int]]:
+        return self._files
 
     def batches(
         self, columns: Sequence[str], start: int, stop: int, batch_rows: int = BATCH_ROWS
@@ -128,6 +136,9 @@ class FileSource(Source):
                 begin, end = max(start - first, 0), min(stop, last) - first
                 yield from self._file_batches(file, schema, begin, end, batch_rows)
             first = last
+
+    def files(self) -> list[tuple[str, int]]:
+        return self._place.sizes([file.path for file in self._files])
 
     def description(self) -> dict[str, Any]:
         return {
@@ -235,10 +246,10 @@ def _table_in_memory(data: object, name: str) -> pa.Table:
     )
 
 
-def _table_source(table: pa.Table, name: str) -> TableSource:
+def _table_source(table: pa.Table, name: str, files: Sequence[tuple[str, int]] = ()) -> TableSource:
     with _reading(name):
         _check_names(table.schema, name)
-        return TableSource(table, name)
+        return TableSource(table, name, files)
 
 
 def _check_names(schema: pa.Schema, name: str) -> None:
@@ -283,6 +294,11 @@ class _Place:
 
     def name_of(self, path: str) -> str:
         return self.name + printable(path.removeprefix(self.path))
+
+    def sizes(self, paths: Sequence[str]) -> list[tuple[str, int]]:
+        """The name and the bytes of each file."""
+        found = self.filesystem.get_file_info(list(paths))
+        return [(self.name_of(file.path), file.size) for file in found]
 
     def open(self, path: str) -> Any:
         return self.filesystem.open_input_file(path)
@@ -388,7 +404,8 @@ def _open_place(place: _Place, name: str) -> Source:
                     f"{formats[0]}; keep one format in a directory"
                 )
         if formats[0] not in READERS:
-            return _table_source(_read_whole(place, paths, formats[0]), place.name)
+            table = _read_whole(place, paths, formats[0])
+            return _table_source(table, place.name, place.sizes(paths))
         contents = list(threads.map(lambda path: _inspect(place, path, formats[0]), paths))
     schema = _common_schema(place, paths, [schema for schema, _ in contents], promote=False)
     files = [_File(path, pieces) for path, (_, pieces) in zip(paths, contents, strict=True)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.features import Column, Standardisation, to_matrix
-from dist_dnn.rounds import Exchange, Group, Options, ShardTask, Sizes, Vectors
+from dist_dnn.rounds import Exchange, Group, Options, Rounds, ShardTask, Sizes, Vectors
 
 SUMS, DEVIATIONS = range(2)
 """The positions of the two rounds."""
@@ -60,6 +60,10 @@ def measure(group: Group, dataset: str, columns: tuple[Column, ...], m: int) -> 
     """
     described = [[column.name, column.width, column.kind] for column in columns]
     rounds = group.open(Statistics, {"dataset": dataset, "columns": described})
+    return group.surviving(lambda: _two_rounds(rounds, m))
+
+
+def _two_rounds(rounds: Rounds, m: int) -> Standardisation:
     total, row_0 = np.split(rounds.run(SUMS).double.copy(), 2)
     mean = total / m
     rounds.broadcast.double[:] = np.concatenate([mean, row_0])

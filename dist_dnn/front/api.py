@@ -1,18 +1,24 @@
 """The Python interface: ``train``."""
 
+import os
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dist_dnn import stopping
+from dist_dnn.arithmetic import arithmetic, environment
+from dist_dnn.checkpoint import Surroundings
 from dist_dnn.errors import InputError, RunError
+from dist_dnn.files import locked
 from dist_dnn.front.progress import make_progress
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import Model
-from dist_dnn.preparation import prepare
-from dist_dnn.tracking import RunDirectory, check_new
-from dist_dnn.trainer import Trainer
+from dist_dnn.preparation import fingerprint, prepare
+from dist_dnn.resuming import Begun, read_run
+from dist_dnn.tracking import Every, RunDirectory, check_new
+from dist_dnn.trainer import NoKeeper, Progress, Trainer
 
 if TYPE_CHECKING:
     from workers.group import WorkerGroup
@@ -40,7 +46,7 @@ class Run:
 
 def train(
     data: Any,
-    target: str,
+    target: str | None = None,
     hyperparameters: Hyperparameters | Mapping[str, Any] | None = None,
     *,
     workers: int = 2,
@@ -48,19 +54,34 @@ def train(
     out: str | Path | None = None,
     validation: Any = None,
     progress: str = "none",
+    resume: bool | str = False,
+    checkpoint_every: int | str = "60s",
+    keep: int = 3,
+    max_failures: int = 3,
+    step_timeout: float | None = None,
     allow_mixed_cpus: bool = False,
 ) -> Run:
     """Train a network; neither ``workers`` nor ``backend`` changes a bit of the result.
 
+    SIGINT and SIGTERM end it between two steps, with a checkpoint, by ``stopping.Stopped``, which
+    is a KeyboardInterrupt; a second one ends it at once.
+
     Args:
         data: a file, a folder of files, a URI, or a pyarrow Table or Dataset.
-        target: the column to predict.
-        hyperparameters: the experiment, as Hyperparameters or a mapping of their names.
+        target: the column to predict; a run that is resumed knows it.
+        hyperparameters: the experiment, as Hyperparameters or a mapping of their names; a run that
+            is resumed knows it, and only ``epochs`` may be others.
         workers: how many; 0 computes in this process.
         backend: "local".
-        out: the run directory to make, if any.
+        out: the run directory to make, if any, or to go on in.
         validation: other rows, like ``data``, instead of the hyperparameters' ``validation``.
         progress: "none", "auto", "bar" or "lines", on standard error.
+        resume: True goes on with the run in ``out``; "auto" does so where there is one.
+        checkpoint_every: steps, or seconds like "30s", between checkpoints within an epoch.
+        keep: how many of the newest checkpoints stay, beside the best by validation.
+        max_failures: how often workers may be lost in one step.
+        step_timeout: the seconds after which a silent worker is taken for lost, unless the steps
+            before took a good part of that; None: 30.
         allow_mixed_cpus: go on where workers' arithmetic differs.
 
     Raises:
@@ -68,27 +89,60 @@ def train(
         RunError: the training failed.
     """
     launch = import_launch()
-    if hyperparameters is None:
-        hyperparameters = Hyperparameters()
-    elif not isinstance(hyperparameters, Hyperparameters):
-        hyperparameters = Hyperparameters.from_mapping(hyperparameters, "hyperparameters")
-    if isinstance(validation, float | int | str | Path):
-        given = str(validation) if isinstance(validation, Path) else validation
-        hyperparameters = replace(hyperparameters, validation=given)
-        validation = None  # what is part of the experiment is written down with it
-    if workers > hyperparameters.shards:
-        raise InputError(
-            f"{workers} workers are more than the {hyperparameters.shards} shards of the "
-            f"experiment: use --workers {hyperparameters.shards}, or --shards {workers} "
-            "(another experiment)"
-        )
-    settings = launch.Settings(backend, workers, allow_mixed_cpus)
+    settings = launch.Settings(backend, workers, allow_mixed_cpus, max_failures, step_timeout)
+    every = Every.parse(checkpoint_every)
+    if keep < 1:
+        raise InputError(f"keep must be a whole number above 0, not {keep}")
     report = make_progress(progress)
-    if out is not None:
-        check_new(str(out))
+    with ExitStack() as stack:
+        begun = _begun(out, resume, stack)
+        hyperparameters, validation = _with_validation(hyperparameters, validation)
+        if begun is None:
+            if target is None:
+                raise InputError("no target: say with --target COLUMN which column to predict")
+            if not isinstance(hyperparameters, Hyperparameters):
+                hyperparameters = Hyperparameters.from_mapping(hyperparameters, "hyperparameters")
+            if out is not None:
+                check_new(str(out))
+        else:
+            target, hyperparameters = begun.target, begun.go_on_with(target, hyperparameters)
+            if begun.is_completed and hyperparameters.epochs == begun.hyperparameters.epochs:
+                return _completed(begun, resume)
+        _check_workers(workers, hyperparameters.shards)
+        session = _Session(data, target, hyperparameters, validation, settings, begun)
+        stack.enter_context(stopping.handled())
+        stack.callback(report.close)
+        directory = None if out is None else _Directory(Path(out), every, keep)
+        run: Run = launch.run(
+            settings,
+            hyperparameters.shards,
+            lambda group: session.drive(group, directory, report),
+        )
+        return run
 
-    def drive(group: "WorkerGroup") -> Run:
-        experiment = prepare(group, data, target, hyperparameters, validation)
+
+class _Directory(NamedTuple):
+    """Where a run directory is to be, and how its checkpoints are kept."""
+
+    path: Path
+    every: Every
+    keep: int
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One call of ``train``: what is trained, on what, how, and from where."""
+
+    data: Any
+    target: str
+    hyperparameters: Hyperparameters
+    validation: Any
+    settings: Any
+    begun: Begun | None
+
+    def drive(self, group: "WorkerGroup", directory: _Directory | None, report: Progress) -> Run:
+        hyperparameters = self.hyperparameters
+        experiment = prepare(group, self.data, self.target, hyperparameters, self.validation)
         trainer = Trainer(group, experiment, hyperparameters)
         model = Model(
             experiment.network,
@@ -97,18 +151,74 @@ def train(
             experiment.target,
             hyperparameters.shards,
         )
-        history = []
-        with RunDirectory(str(out), asdict(settings)) if out else nullcontext() as run:
-            if run:
-                run.begin(target, hyperparameters, model)
-            for metrics in trainer.epochs(hyperparameters.epochs, report):
-                history.append(metrics)
-                if run:
-                    run.epoch(metrics, model)
-        return Run(history, model.detached(), Path(out) if out else None)
+        epochs, state = hyperparameters.epochs, trainer.state
+        if directory is None:
+            with stopping.postponed():
+                trainer.run(epochs, report, NoKeeper())
+            return Run(state.history, model.detached(), None)
+        surroundings = Surroundings(
+            {"target": self.target, **hyperparameters.to_mapping()},
+            model.data_to_json(),
+            fingerprint(group, experiment),
+            environment(),
+            arithmetic(),
+        )
+        path, every, keep = directory
+        run = RunDirectory(path, model, surroundings, asdict(self.settings), every, keep)
+        with stopping.postponed():
+            if self.begun is None:
+                run.begin(state)
+            else:
+                self.begun.check_same(surroundings, state, self.settings.allow_mixed_cpus)
+                state.restore(self.begun.checkpoint.state)
+                run.resume(state, self.begun.status)
+            with run:
+                trainer.run(epochs, report, run)
+        return Run(state.history, model.detached(), path)
 
-    run: Run = launch.run(settings, hyperparameters.shards, drive)
-    return run
+
+def _begun(out: str | Path | None, resume: bool | str, stack: ExitStack) -> Begun | None:
+    """The run to go on with, which no other process can have meanwhile; None for a new one."""
+    if resume not in (True, False, "auto"):
+        raise InputError(f"resume must be True, False or 'auto', not {resume!r}")
+    if not resume or (resume == "auto" and out is not None and not os.path.lexists(out)):
+        return None
+    if out is None:
+        raise InputError("there is nothing to resume without a run directory: give it as --out")
+    if os.path.isdir(out):
+        stack.enter_context(locked(Path(out)))
+    return read_run(str(out))
+
+
+def _completed(begun: Begun, resume: bool | str) -> Run:
+    """A run of which nothing is left to do."""
+    if resume != "auto":
+        raise InputError(
+            f"{begun.path} is complete, with all of its {begun.hyperparameters.epochs} epochs: "
+            f"there is nothing to resume; give more --epochs to go on"
+        )
+    return Run(begun.checkpoint.state.history, Model.load(str(begun.path)), begun.path)
+
+
+def _with_validation(
+    given: Hyperparameters | Mapping[str, Any] | None, validation: Any
+) -> tuple[Hyperparameters | Mapping[str, Any], Any]:
+    """The hyperparameters with a validation that can be written down; or else the rows apart."""
+    given = {} if given is None else given
+    if not isinstance(validation, float | int | str | Path):
+        return given, validation
+    validation = str(validation) if isinstance(validation, Path) else validation
+    if isinstance(given, Hyperparameters):
+        return replace(given, validation=validation), None
+    return {**given, "validation": validation}, None
+
+
+def _check_workers(workers: int, shards: int) -> None:
+    if workers > shards:
+        raise InputError(
+            f"{workers} workers are more than the {shards} shards of the experiment: use "
+            f"--workers {shards}, or --shards {workers} (another experiment)"
+        )
 
 
 def import_launch() -> Any:

@@ -90,4 +90,8 @@ def _sums(group: Group, hyperparameters: Hyperparameters) -> Array:
         "y", pa.array((x[:, 0] * x[:, 1] > x[:, 2]).astype(int) + (x[:, 3] > 1))
     )
     trainer = Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
-    return np.concatenate([trainer.rounds.run(1, batch).single.copy() for batch in range(STEPS)])
+    return group.surviving(
+        lambda: np.concatenate(
+            [trainer.rounds.run(1, batch).single.copy() for batch in range(STEPS)]
+        )
+    )

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,12 +9,14 @@ from io import TextIOWrapper
 from itertools import takewhile
 from typing import Any, NoReturn
 
+from dist_dnn import stopping
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.hyperparameters import Hyperparameters, suggestion, what_must_be
 from dist_dnn.nn.activations import ACTIVATIONS
 from dist_dnn.nn.network import INITIALIZATIONS
 from dist_dnn.nn.optimizers import OPTIMIZERS
 from dist_dnn.nn.schedules import SCHEDULES
+from dist_dnn.notices import say
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -24,6 +25,7 @@ examples:
   dist-dnn train digits.parquet --target digit --hidden none --optimizer sgd --learning-rate 0.1 \\
       --batch-size full --out runs/logistic
   dist-dnn train digits.parquet --config runs/digits/hyperparameters.toml --out runs/again
+  dist-dnn train digits.parquet --out runs/digits --resume --epochs 30
 
 The result does not depend on --workers or --backend, to the last bit. It does depend on --shards:
 choose it once, at the most workers that will ever be used.
@@ -38,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal can write α
-    for number in _STOPPING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+    stopping.install()
     try:
         chosen = _parser().parse_args(arguments)
         chosen.command(chosen)
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, 2)
     except RunError as error:
         return _complain(error, 1)
-    except _Stopped as stopped:
+    except stopping.Stopped as stopped:
         return _complain(stopped, 128 + stopped.number)
     except MemoryError as error:
         return _complain(f"there is not enough memory: {error}", 1)
@@ -61,27 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-_STOPPING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-"""The signals that end a command, and what they did to it."""
-
-
-class _Stopped(BaseException):
-    """A signal came."""
-
-    def __init__(self, number: signal.Signals) -> None:
-        super().__init__(_STOPPING[number])
-        self.number = number
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    for each in _STOPPING:
-        signal.signal(each, signal.SIG_IGN)  # the first one ends the command in good order
-    raise _Stopped(signal.Signals(number))
-
-
-def _complain(what: object, status: int) -> int:
-    print(f"error: {' '.join(str(what).split())}", file=sys.stderr)
+def _complain(what: BaseException | str, status: int) -> int:
+    """Say in one line what is wrong, and what was noted about it on the way."""
+    whole = "; ".join([str(what), *getattr(what, "__notes__", ())])
+    say(f"error: {' '.join(whole.split())}")
     return status
+
+
+_RESUME = "--resume"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -97,6 +84,8 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self._subparsers is None:  # before what is missing: it may be there, misspelt
+            # By itself, the flag would take what stands behind it for its value.
+            args = [f"{_RESUME}=yes" if each == _RESUME else each for each in args]
             for flag in takewhile(lambda argument: argument != "--", args):
                 if flag.startswith("--"):
                     self._check_known(flag.partition("=")[0])
@@ -185,6 +174,13 @@ def _whole_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
 
 
+def _seconds(text: str) -> float:
+    try:
+        return float(text.removesuffix("s"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, not {text!r}") from None
+
+
 _EXPERIMENT: dict[str, dict[str, tuple[Callable[[str], Any], str, str]]] = {
     "data": {
         "features": (_names, "A,B,…", "columns that fill X, in this order (default: all others)"),
@@ -215,6 +211,16 @@ _EXPERIMENT: dict[str, dict[str, tuple[Callable[[str], Any], str, str]]] = {
         "schedule_every": (int, "N", "of schedule step: epochs between drops (default 10)"),
         "schedule_factor": (float, "X", "of schedule step: the factor of a drop (default 0.5)"),
         "warmup_steps": (int, "N", "over which the learning rate rises from 0"),
+        "schedule_epochs": (
+            int,
+            "N",
+            "epochs that the schedule runs to (default: the first run's)",
+        ),
+        "on_divergence": (
+            str,
+            "stop|rollback",
+            "stop, or begin the epoch again with half the learning rate",
+        ),
         "batch_size": (int, "N|auto|full", "rows of a batch; auto is min(256, m)"),
         "epochs": (int, "N", "how often every row is used; 0 stores the initial model"),
         "seed": (int, "N", "of initialisation, order and held-out rows"),
@@ -230,7 +236,9 @@ def _add_train(commands: Any) -> None:
         "data", metavar="DATA", help="a Parquet, Arrow or CSV file, a folder of them, or a URI"
     )
     parser.add_argument("--target", metavar="COLUMN", help="the column to predict")
-    parser.add_argument("--out", metavar="RUN", required=True, help="the run directory to make")
+    parser.add_argument(
+        "--out", metavar="RUN", required=True, help="the run directory to make, or to resume"
+    )
     parser.add_argument(
         "--config", metavar="FILE.toml", help="hyperparameters; flags override those of the file"
     )
@@ -250,11 +258,51 @@ def _add_train(commands: Any) -> None:
                 help=help,
             )
     _add_reach(parser, workers=2)
+    _add_survival(parser)
     parser.add_argument(
         "--progress",
         default="auto",
         choices=("auto", "bar", "lines", "none"),
         help="on standard error; auto is a bar on a terminal, else lines (default %(default)s)",
+    )
+
+
+def _add_survival(parser: Any) -> None:
+    group = parser.add_argument_group("checkpoints and faults (none of these changes a bit)")
+    group.add_argument(
+        _RESUME,
+        choices=("yes", "auto"),
+        metavar="auto",
+        default=False,
+        help="go on with RUN, which knows its target and hyperparameters; --resume=auto starts it "
+        "where it is not there, and leaves it as it is when it is complete",
+    )
+    group.add_argument(
+        "--checkpoint-every",
+        metavar="N|SECONDSs",
+        default="60s",
+        help="steps, or seconds, between checkpoints within an epoch (default %(default)s)",
+    )
+    group.add_argument(
+        "--keep",
+        type=_whole_number,
+        default=3,
+        metavar="N",
+        help="newest checkpoints that stay, beside the best by validation (default %(default)s)",
+    )
+    group.add_argument(
+        "--max-failures",
+        type=_whole_number,
+        default=3,
+        metavar="N",
+        help="how often workers may be lost in one step (default %(default)s)",
+    )
+    group.add_argument(
+        "--step-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="after which a silent worker is taken for lost (default 30); never less than ten "
+        "times the longest step",
     )
 
 

@@ -14,6 +14,7 @@ from dist_dnn.arithmetic import one_blas_thread, quiet_overflow
 from dist_dnn.data.sources import open_source
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.evaluation import Evaluator
+from dist_dnn.files import beside
 from dist_dnn.front.api import import_launch, train
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
 from dist_dnn.model import Model
@@ -31,15 +32,20 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
         chosen: the command line.
         given: the hyperparameters that flags name.
     """
-    target, hyperparameters = read_experiment(chosen.config, chosen.target, given)
+    target, values = read_experiment(chosen.config, chosen.target, given, chosen.resume)
     run = train(
         chosen.data,
         target,
-        hyperparameters,
+        values,
         workers=chosen.workers,
         backend=chosen.backend,
         out=chosen.out,
         progress=chosen.progress,
+        resume={"yes": True}.get(chosen.resume, chosen.resume),
+        checkpoint_every=chosen.checkpoint_every,
+        keep=chosen.keep,
+        max_failures=chosen.max_failures,
+        step_timeout=chosen.step_timeout,
         allow_mixed_cpus=chosen.allow_mixed_cpus,
     )
     if chosen.progress != "none":
@@ -48,9 +54,15 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
 
 
 def read_experiment(
-    config: str | None, target: str | None, given: dict[str, Any]
-) -> tuple[str, Hyperparameters]:
-    """The target and the hyperparameters: the file's, which must be good by itself, then flags'."""
+    config: str | None, target: str | None, given: dict[str, Any], resume: bool | str = False
+) -> tuple[str | None, dict[str, Any]]:
+    """The target and the hyperparameters: the file's, which must be good by itself, then flags'.
+
+    Where a run is resumed, they need only be good together with its own.
+
+    Raises:
+        InputError: a value that cannot be used, with where it stands.
+    """
     values: dict[str, Any] = {}
     if config is not None:
         values = read_toml(config)
@@ -59,10 +71,10 @@ def read_experiment(
             raise InputError(f"{config}: target must be the name of a column, not {in_file!r}")
         target = target or in_file
         Hyperparameters.from_mapping(values, config)
-    if target is None:
-        raise InputError("no target: say with --target COLUMN which column to predict")
-    where = f"{config} with the command line" if config else "the command line"
-    return target, Hyperparameters.from_mapping(values | given, where)
+    if not resume:
+        where = f"{config} with the command line" if config else "the command line"
+        Hyperparameters.from_mapping(values | given, where)
+    return target, values | given
 
 
 def evaluate_command(chosen: Any) -> None:
@@ -110,18 +122,18 @@ def write_parquet(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
     """Write record batches as a Parquet file, whole or not at all."""
     import pyarrow.parquet as parquet
 
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    made = beside(path)
     tables = _row_groups(batches)
     first = next(tables)
     try:
-        with _writing(path), parquet.ParquetWriter(beside, first.schema) as writer:
+        with _writing(path), parquet.ParquetWriter(made, first.schema) as writer:
             writer.write_table(first)
             for table in tables:
                 writer.write_table(table)
         with _writing(path):
-            beside.replace(path)
+            made.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
 
 
 def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from dist_dnn.errors import InputError
+from dist_dnn.notices import say
 from dist_dnn.trainer import Progress
 
 CHOICES = ("auto", "bar", "lines", "none")
@@ -25,13 +26,16 @@ def make_progress(choice: str) -> Progress:
 class Silent:
     """Reports nothing."""
 
-    def start_epoch(self, epoch: int, epochs: int, m: int) -> None:
+    def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None:
         pass
 
     def step(self, rows: int, loss: float) -> None:
         pass
 
     def end_epoch(self, metrics: dict[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
 
@@ -41,11 +45,11 @@ class Lines(Silent):
     def __init__(self) -> None:
         self._epochs = 0
 
-    def start_epoch(self, epoch: int, epochs: int, m: int) -> None:
+    def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None:
         self._epochs = epochs
 
     def end_epoch(self, metrics: dict[str, Any]) -> None:
-        print(describe(metrics, self._epochs), file=sys.stderr, flush=True)
+        say(describe(metrics, self._epochs))
 
 
 class Bar(Lines):
@@ -53,13 +57,19 @@ class Bar(Lines):
 
     SECONDS = 0.2
 
-    def start_epoch(self, epoch: int, epochs: int, m: int) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: Any = None
+
+    def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None:
         from tqdm import tqdm
 
-        super().start_epoch(epoch, epochs, m)
+        super().start_epoch(epoch, epochs, m, done)
+        self.close()  # an epoch that is begun again
         self._loss, self._rows = 0.0, 0
         self._bar = tqdm(
             total=m,
+            initial=done,
             desc=f"epoch {epoch}/{epochs}",
             unit=" examples",
             unit_scale=True,
@@ -75,8 +85,12 @@ class Bar(Lines):
             self._bar.set_postfix_str(f"loss {self._loss / self._rows:.4f}", refresh=False)
 
     def end_epoch(self, metrics: dict[str, Any]) -> None:
-        self._bar.close()
+        self.close()
         super().end_epoch(metrics)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def describe(metrics: dict[str, Any], epochs: int) -> str:

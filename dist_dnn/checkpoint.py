@@ -1,0 +1,172 @@
+"""Checkpoints: a training's state and its surroundings, one checksummed file for each step kept."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dist_dnn.errors import InputError
+from dist_dnn.files import write_atomically
+from dist_dnn.nn.activations import Array
+from dist_dnn.notices import warn
+from dist_dnn.state import State
+
+FOLDER = "checkpoints"
+FORMAT = 1
+"""The version of what the metadata says."""
+
+KEY = "dist_dnn_checkpoint"
+"""The name of the description in the metadata."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a state belongs to, as JSON can say it.
+
+    Attributes:
+        experiment: the target and the hyperparameters.
+        model: how a table becomes X, and Ŷ a prediction.
+        data: the fingerprint of the rows.
+        environment: the machine and its software.
+        arithmetic: what of that decides the bits.
+    """
+
+    experiment: dict[str, Any]
+    model: dict[str, Any]
+    data: dict[str, Any]
+    environment: dict[str, Any]
+    arithmetic: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state with its surroundings, and its file."""
+
+    path: Path
+    state: State
+    surroundings: Surroundings
+
+
+class Unsound(ValueError):
+    """A file that is no whole checkpoint; says why."""
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """The file of a step."""
+    return folder / f"step-{step:010}.safetensors"
+
+
+def write_checkpoint(folder: Path, state: State, surroundings: Surroundings) -> None:
+    """Write a checkpoint whole or not at all, in the place of an older one of the same step.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from safetensors.numpy import save
+
+    described = json.dumps(
+        {"format": FORMAT, "state": state.to_json(), **vars(surroundings)}, allow_nan=False
+    )
+    metadata = {KEY: described, "sha256": _checksum(described, state.vectors)}
+    write_atomically(path_of(folder, state.step), save(state.vectors, metadata))
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint, of which nothing is believed but what its checksum vouches for.
+
+    Raises:
+        Unsound: it is truncated, altered, or no checkpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise Unsound(f"it is truncated or no safetensors file: {error}") from None
+    described = metadata.get(KEY, "")
+    if metadata.get("sha256") != _checksum(described, vectors):
+        raise Unsound("its checksum is not that of its content")
+    try:
+        fields = json.loads(described)
+        if fields.pop("format") != FORMAT:
+            raise Unsound(f"it is not of format {FORMAT}, which this version reads")
+        state = State.from_json(fields.pop("state"), vectors)
+        return Checkpoint(path, state, Surroundings(**fields))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Unsound(f"it is no checkpoint of dist_dnn: {error}") from None
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint:
+    """The newest sound checkpoint of a folder; those that are not are warned of.
+
+    Raises:
+        InputError: there is none.
+    """
+    paths = checkpoint_paths(folder)
+    for path in reversed(paths):
+        try:
+            return read_checkpoint(path)
+        except Unsound as reason:
+            warn(f"{path} is passed over: {reason}")
+    if not paths:
+        raise InputError(f"{folder} has no checkpoints to resume from; start anew elsewhere")
+    raise InputError(
+        f"none of the {len(paths)} checkpoints in {folder} is sound; start anew elsewhere"
+    )
+
+
+def checkpoint_paths(folder: Path) -> list[Path]:
+    """The files of all checkpoints, oldest first."""
+    found = [each for each in folder.glob("step-*.safetensors") if _step_of(each) is not None]
+    return sorted(found, key=lambda path: _step_of(path) or 0)
+
+
+def remove_checkpoints(
+    folder: Path, history: list[dict[str, Any]], last: int, keep: int | None
+) -> None:
+    """Remove those of steps after ``last``, and all but the newest and the best by validation.
+
+    Args:
+        history: the metrics of the epochs.
+        last: the newest step that counts.
+        keep: how many of the newest stay; None: all.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    paths = {_step_of(path) or 0: path for path in checkpoint_paths(folder)}
+    steps = [step for step in sorted(paths) if step <= last]
+    kept = {_best_step(history), *(steps if keep is None else steps[-keep:])}
+    for step, path in paths.items():
+        if step not in kept:
+            path.unlink(missing_ok=True)
+
+
+def _best_step(history: list[dict[str, Any]]) -> int | None:
+    """The step after the epoch with the lowest validation loss, the first of equals."""
+    losses = {
+        each["step"]: each["validation_loss"] for each in history if "validation_loss" in each
+    }
+    return min(losses, key=lambda step: losses[step], default=None)
+
+
+def _step_of(path: Path) -> int | None:
+    found = re.fullmatch(r"step-(\d+)\.safetensors", path.name)
+    return int(found[1]) if found else None
+
+
+def _checksum(described: str, vectors: Mapping[str, Array]) -> str:
+    """SHA-256 of the description, and of each vector's name, type, shape and bytes."""
+    digest = hashlib.sha256(described.encode())
+    for name in sorted(vectors):
+        vector = np.ascontiguousarray(vectors[name])
+        digest.update(json.dumps([name, str(vector.dtype), vector.shape]).encode())
+        digest.update(vector.data)
+    return digest.hexdigest()

@@ -1,0 +1,16 @@
+"""Lines for people, on standard error, that leave a progress bar in one piece."""
+
+import sys
+
+
+def warn(text: str) -> None:
+    """Say what went otherwise than planned, in one line, while the work goes on."""
+    say(f"warning: {' '.join(text.split())}")
+
+
+def say(line: str) -> None:
+    """Print a line on standard error."""
+    if "tqdm" in sys.modules:  # there may be a bar
+        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr, flush=True)
