@@ -1,5 +1,6 @@
 """Checkpoints: a training's state and its surroundings, one checksummed file for each step kept."""
 
+import errno
 import hashlib
 import json
 import re
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dist_dnn.errors import InputError
-from dist_dnn.files import write_atomically
+from dist_dnn.files import atomically
 from dist_dnn.nn.activations import Array
 from dist_dnn.notices import warn
 from dist_dnn.state import State
@@ -67,13 +68,19 @@ def write_checkpoint(folder: Path, state: State, surroundings: Surroundings) -> 
     Raises:
         OSError: it cannot be written.
     """
-    from safetensors.numpy import save
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
 
     described = json.dumps(
         {"format": FORMAT, "state": state.to_json(), **vars(surroundings)}, allow_nan=False
     )
     metadata = {KEY: described, "sha256": _checksum(described, state.vectors)}
-    write_atomically(path_of(folder, state.step), save(state.vectors, metadata))
+    path = path_of(folder, state.step)
+    with atomically(path) as made:
+        try:
+            save_file(state.vectors, made, metadata)
+        except SafetensorError as error:  # as it calls a full disk
+            raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

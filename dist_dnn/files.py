@@ -20,22 +20,31 @@ def beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}.{get_native_id()}.{os.getpid()}")
 
 
+@contextmanager
+def atomically(path: Path) -> Iterator[Path]:
+    """A context that gives a place to write a file at, which then takes its name and place.
+
+    Raises:
+        OSError: it cannot be written; what was written is removed.
+    """
+    made = beside(path)
+    try:
+        yield made
+        _sync(made)
+        made.replace(path)
+        _sync(path.parent)
+    finally:
+        made.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside it first, then on the disk, then renamed.
+    """Write a file whole or not at all.
 
     Raises:
         OSError: it cannot be written.
     """
-    made = beside(path)
-    try:
-        with made.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        made.replace(path)
-        sync_folder(path.parent)
-    finally:
-        made.unlink(missing_ok=True)
+    with atomically(path) as made:
+        made.write_bytes(content)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -55,45 +64,57 @@ def append_line(path: Path, line: str) -> None:
             raise
 
 
-def sync_folder(folder: Path) -> None:
-    """See that what was renamed in a folder is on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # not every file system can
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove what this process, and those of this machine that are gone, were about to write.
-
-    Args:
-        folder: where.
-        name: of the file or folder that it was to be; None: any.
-    """
-    start = "." if name is None else f".{glob.escape(name)}."
-    for path in folder.glob(f"{start}*{glob.escape(socket.gethostname())}.*"):
-        number = re.fullmatch(r".*\.(\d+)", path.name)
-        if number is None or _is_alive(int(number[1])):
-            continue
-        with suppress(OSError):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
+def remove_unfinished(folder: Path) -> None:
+    """Remove what was begun ``beside`` files of a folder in which nobody else writes now."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.\d+\.\d+", path.name):
+            with suppress(OSError):
                 path.unlink()
 
 
+def remove_orphan(folder: Path) -> None:
+    """Remove what processes of this machine that are gone had begun to make of a folder."""
+    name, host = glob.escape(folder.name), glob.escape(socket.gethostname())
+    for path in folder.parent.glob(f".{name}.{host}.*"):
+        process = path.name.rpartition(".")[2]
+        if process.isdecimal() and not _is_alive(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _is_alive(process: int) -> bool:
-    if process == os.getpid():
-        return False  # it may be an earlier one with the same number
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
-    return True
+        return True
+    return process != os.getpid()  # which may be an earlier one's number
+
+
+def rename_folder(made: Path, path: Path) -> None:
+    """Give a folder its name, on the disk too.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    made.rename(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """See that what a file or folder holds is on the disk.
+
+    Raises:
+        OSError: it is not.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # not every file system can do it with folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

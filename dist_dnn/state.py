@@ -50,8 +50,8 @@ class State:
 
     @property
     def is_finite(self) -> bool:
-        """Whether it is worth keeping."""
-        return all(bool(np.isfinite(vector).all()) for vector in self.vectors.values())
+        """Whether the parameters are worth keeping."""
+        return bool(np.isfinite(self.vectors[PARAMETERS]).all())
 
     def copy(self) -> "State":
         """The same in memory of its own."""

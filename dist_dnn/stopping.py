@@ -28,7 +28,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def install() -> dict[signal.Signals, Any]:
-    """From now on signals raise Stopped in the main thread, and are ignored once one was raised.
+    """From now on the first two signals raise Stopped in the main thread, and others do nothing.
 
     What was told to be ignored stays so.
 
@@ -90,14 +90,18 @@ def _set_postponed(value: bool) -> Iterator[None]:
         _postponed = before
 
 
+def ignore() -> None:
+    """From now on signals do nothing."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _handle(number: int, frame: object) -> None:
     global _asked
-    first = _asked is None
-    if first:
+    if _asked is None:
         _asked = signal.Signals(number)
-        if _postponed:
-            return
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    assert _asked is not None
-    raise Stopped(_asked, at_once=not first)
+        if not _postponed:
+            raise Stopped(_asked)
+    else:
+        ignore()
+        raise Stopped(_asked, at_once=True)

@@ -27,8 +27,9 @@ from dist_dnn.files import (
     append_line,
     beside,
     locked,
-    remove_leftovers,
-    sync_folder,
+    remove_orphan,
+    remove_unfinished,
+    rename_folder,
     write_atomically,
 )
 from dist_dnn.model import MODEL_FILE, Model
@@ -156,7 +157,7 @@ class RunDirectory:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _cannot_make(self.path, error.strerror or str(error)) from error
-        remove_leftovers(self.path.parent, self.path.name)
+        remove_orphan(self.path)
         made = beside(self.path)
         try:
             (made / FOLDER).mkdir(parents=True)
@@ -164,8 +165,7 @@ class RunDirectory:
             self._write_whole(made, self._copy)
             if os.path.lexists(self.path):  # renaming would take the place of an empty folder
                 raise InputError(f"{self.path} exists: choose another --out")
-            made.rename(self.path)
-            sync_folder(self.path.parent)
+            rename_folder(made, self.path)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
         finally:
@@ -186,7 +186,7 @@ class RunDirectory:
         self._status["started"] = status.get("started", self._status["started"])
         try:
             for folder in (self.path, self.path / FOLDER):
-                remove_leftovers(folder)
+                remove_unfinished(folder)
             self._write_whole(self.path, self._copy)
             remove_checkpoints(self.path / FOLDER, state.history, state.step, keep=None)
         except OSError as error:
@@ -260,6 +260,8 @@ class RunDirectory:
 
     def stepped(self, state: State) -> None:
         """Make a checkpoint if one is due."""
+        if self._failure is not None:
+            self._wait()
         every = self._every
         if every.steps is not None:
             is_due = state.step % every.steps == 0
@@ -323,7 +325,7 @@ class RunDirectory:
         if self._thread is not None:
             self._thread.join(ABANDON_SECONDS)
         for folder in (self.path, self.path / FOLDER):
-            remove_leftovers(folder)
+            remove_unfinished(folder)
 
     def _write_epoch(self, state: State) -> None:
         self._write_checkpoint(state)  # first: the others can be made from it

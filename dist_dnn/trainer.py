@@ -189,7 +189,7 @@ class Trainer:
             if state.batch < self.batches:
                 keeper.stepped(state)
         stopping.check()
-        if not np.isfinite(self.parameters.vector).all():
+        if not state.is_finite:
             raise self._diverged(f"parameters are not finite at step {state.step}")
         metrics: dict[str, Any] = {
             "epoch": state.epoch,
@@ -200,6 +200,8 @@ class Trainer:
             "seconds": perf_counter() - began,
             "digest": parameters_digest(self.parameters),
         }
+        if state.learning_rate_factor != 1:
+            metrics["learning_rate_factor"] = state.learning_rate_factor
         state.history.append(metrics)
         state.begin_epoch(state.epoch + 1)
         progress.end_epoch(metrics)
@@ -237,7 +239,7 @@ class Trainer:
     def _roll_back(self, divergence: Diverged) -> None:
         """Go back to where the epoch began, with half the learning rate."""
         state = self.state
-        state.rollbacks.append({"epoch": state.epoch, "step": state.step, "why": str(divergence)})
+        state.rollbacks.append({"epoch": state.epoch, "why": str(divergence)})
         state.learning_rate_factor /= 2
         state.go_back()
         warn(

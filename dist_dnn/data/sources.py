@@ -138,7 +138,7 @@ class FileSource(Source):
             first = last
 
     def files(self) -> list[tuple[str, int]]:
-        return self._place.sizes([file.path for file in self._files])
+        return [(self._place.name_of(file.path), file.size) for file in self._files]
 
     def description(self) -> dict[str, Any]:
         return {
@@ -148,7 +148,7 @@ class FileSource(Source):
             "path": self._place.path,
             "format": self._format,
             "schema": base64.b64encode(self.schema.serialize()).decode("ascii"),
-            "files": [[file.path, list(file.pieces)] for file in self._files],
+            "files": [list(file) for file in self._files],
         }
 
     def _schema_of(self, columns: Sequence[str]) -> pa.Schema:
@@ -161,6 +161,10 @@ class FileSource(Source):
         name = self._place.name_of(file.path)
         pieces, first = _overlapping(file.pieces, start, stop)
         with _reading(name):
+            if self._place.look_at(file.path) != (file.size, file.changed):
+                raise InputError(
+                    f"{name} has changed since it was opened; run again when it is at rest"
+                )
             read = READERS[self._format].read
             for batch in read(self._place, file.path, schema.names, pieces, batch_rows):
                 last = first + batch.num_rows
@@ -223,7 +227,7 @@ def reopen(description: Mapping[str, Any], buffer: Any = None) -> Source:
         filesystem, _ = _filesystem_of(description["uri"])
     place = _Place(filesystem, description["uri"], description["path"], description["name"])
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(description["schema"])))
-    files = [_File(path, pieces) for path, pieces in description["files"]]
+    files = [_File(*file) for file in description["files"]]
     return FileSource(place, description["format"], schema, files)
 
 
@@ -295,10 +299,10 @@ class _Place:
     def name_of(self, path: str) -> str:
         return self.name + printable(path.removeprefix(self.path))
 
-    def sizes(self, paths: Sequence[str]) -> list[tuple[str, int]]:
-        """The name and the bytes of each file."""
-        found = self.filesystem.get_file_info(list(paths))
-        return [(self.name_of(file.path), file.size) for file in found]
+    def look_at(self, path: str) -> tuple[int, int | None]:
+        """The size of a file, and when it was last changed."""
+        [found] = self.filesystem.get_file_info([path])
+        return found.size or 0, found.mtime_ns
 
     def open(self, path: str) -> Any:
         return self.filesystem.open_input_file(path)
@@ -309,10 +313,18 @@ class _Place:
 
 
 class _File(NamedTuple):
-    """A file, and the rows of each of its pieces: its row groups or record batches."""
+    """A file as it was when it was opened.
+
+    Attributes:
+        pieces: the rows of each of its pieces: its row groups or record batches.
+        size: in bytes.
+        changed: when it was last changed, in nanoseconds; None where that is not known.
+    """
 
     path: str
     pieces: Sequence[int]
+    size: int
+    changed: int | None
 
 
 def _locate(location: str, name: str) -> _Place:
@@ -405,10 +417,15 @@ def _open_place(place: _Place, name: str) -> Source:
                 )
         if formats[0] not in READERS:
             table = _read_whole(place, paths, formats[0])
-            return _table_source(table, place.name, place.sizes(paths))
+            sizes = [(place.name_of(path), place.look_at(path)[0]) for path in paths]
+            return _table_source(table, place.name, sizes)
+        states = list(threads.map(place.look_at, paths))
         contents = list(threads.map(lambda path: _inspect(place, path, formats[0]), paths))
     schema = _common_schema(place, paths, [schema for schema, _ in contents], promote=False)
-    files = [_File(path, pieces) for path, (_, pieces) in zip(paths, contents, strict=True)]
+    files = [
+        _File(path, pieces, *state)
+        for path, (_, pieces), state in zip(paths, contents, states, strict=True)
+    ]
     return FileSource(place, formats[0], schema, files)
 
 

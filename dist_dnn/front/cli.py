@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunError as error:
         return _complain(error, 1)
     except stopping.Stopped as stopped:
+        stopping.ignore()
         return _complain(stopped, 128 + stopped.number)
     except MemoryError as error:
         return _complain(f"there is not enough memory: {error}", 1)

@@ -14,7 +14,7 @@ from dist_dnn.arithmetic import one_blas_thread, quiet_overflow
 from dist_dnn.data.sources import open_source
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.evaluation import Evaluator
-from dist_dnn.files import beside
+from dist_dnn.files import atomically
 from dist_dnn.front.api import import_launch, train
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
 from dist_dnn.model import Model
@@ -122,18 +122,16 @@ def write_parquet(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
     """Write record batches as a Parquet file, whole or not at all."""
     import pyarrow.parquet as parquet
 
-    made = beside(path)
     tables = _row_groups(batches)
     first = next(tables)
-    try:
-        with _writing(path), parquet.ParquetWriter(made, first.schema) as writer:
-            writer.write_table(first)
-            for table in tables:
-                writer.write_table(table)
-        with _writing(path):
-            made.replace(path)
-    finally:
-        made.unlink(missing_ok=True)
+    with (
+        _writing(path),
+        atomically(path) as made,
+        parquet.ParquetWriter(made, first.schema) as writer,
+    ):
+        writer.write_table(first)
+        for table in tables:
+            writer.write_table(table)
 
 
 def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -1,0 +1,189 @@
+"""Checkpoints: what they hold, which stay, and that damaged ones are passed over."""
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from dist_dnn.checkpoint import (
+    KEY,
+    Surroundings,
+    Unsound,
+    checkpoint_paths,
+    newest_checkpoint,
+    path_of,
+    read_checkpoint,
+    remove_checkpoints,
+    write_checkpoint,
+)
+from dist_dnn.errors import InputError
+from dist_dnn.state import State
+
+SURROUNDINGS = Surroundings(
+    {"target": "digit", "learning_rate": 0.1},
+    {"features": {"mean": [1 / 3]}, "target": {}},
+    {"training": {"rows": 3}},
+    {"numpy": "2"},
+    {"probe": "x"},
+)
+
+
+def a_state(step: int = 7, losses: dict[int, float] | None = None) -> State:
+    draws = np.random.default_rng(step)
+    names = ("parameters", "optimizer.sum", "epoch_start.parameters")
+    state = State({name: draws.normal(size=100).astype(np.float32) for name in names}, batches=4)
+    state.epoch, state.batch = step // 4 + 1, step % 4
+    state.sums[:] = 1 / 3, 1e300, 2**53 - 1
+    state.seconds = 0.1
+    state.learning_rate_factor = 0.25
+    state.rollbacks = [{"epoch": 1, "why": "ä"}]
+    state.history = [
+        {"epoch": step // 4, "step": step, "validation_loss": loss}
+        for step, loss in (losses or {4: 1 / 7}).items()
+    ]
+    return state
+
+
+def same(one: State, other: State) -> bool:
+    return one.to_json() == other.to_json() and {
+        name: vector.tobytes() for name, vector in one.vectors.items()
+    } == {name: vector.tobytes() for name, vector in other.vectors.items()}
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    state = a_state()
+    write_checkpoint(tmp_path, state, SURROUNDINGS)
+    assert os.listdir(tmp_path) == ["step-0000000007.safetensors"]
+    read = read_checkpoint(path_of(tmp_path, 7))
+    assert read.surroundings == SURROUNDINGS
+    assert same(read.state, state)
+    assert read.state.step == 7
+
+
+def test_a_state_becomes_another_in_its_own_memory() -> None:
+    state, other = a_state(7), a_state(9, {4: 1.0, 8: 2.0})
+    vectors = dict(state.vectors)
+    state.restore(other)
+    assert same(state, other)
+    assert all(state.vectors[name] is vector for name, vector in vectors.items())
+    assert same(state.copy(), state)
+    state.history.append({})
+    assert len(other.history) == 2
+
+
+def test_going_back_to_where_the_epoch_began() -> None:
+    state = a_state(7)
+    before = state.vectors["epoch_start.parameters"].copy()
+    state.go_back()
+    assert (state.epoch, state.batch, state.step) == (2, 0, 4)
+    assert np.array_equal(state.vectors["parameters"], before)
+    assert not state.sums.any()
+    assert len(state.rollbacks) == 1
+
+
+def test_a_checkpoint_cut_short_anywhere_is_unsound(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, a_state(), SURROUNDINGS)
+    path = path_of(tmp_path, 7)
+    whole = path.read_bytes()
+    for size in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(Unsound):
+            read_checkpoint(path)
+
+
+def test_a_checkpoint_altered_anywhere_is_unsound(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, a_state(), SURROUNDINGS)
+    path = path_of(tmp_path, 7)
+    whole, source = path.read_bytes(), random.Random(0)
+    refused = 0
+    for place in source.sample(range(len(whole)), min(1500, len(whole))):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << source.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            read = read_checkpoint(path)
+        except Unsound:
+            refused += 1
+        else:  # white space of the header, say
+            assert same(read.state, a_state())
+            assert read.surroundings == SURROUNDINGS
+    assert refused > 1400
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda vectors, metadata: vectors.pop("optimizer.sum"),
+        lambda vectors, metadata: vectors.update(other=np.zeros(3, np.float32)),
+        lambda vectors, metadata: vectors["parameters"].put(3, 1e-20),
+        lambda vectors, metadata: metadata.update({KEY: metadata[KEY].replace("0.25", "0.5")}),
+        lambda vectors, metadata: metadata.pop("sha256"),
+        lambda vectors, metadata: metadata.pop(KEY),
+    ],
+)
+def test_a_file_of_other_content_is_unsound(change: Any, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    write_checkpoint(tmp_path, a_state(), SURROUNDINGS)
+    path = path_of(tmp_path, 7)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    vectors = load_file(path)
+    save_file(vectors, path, metadata)
+    assert same(read_checkpoint(path).state, a_state())
+    change(vectors, metadata)
+    save_file(vectors, path, metadata)
+    with pytest.raises(Unsound, match="checksum"):
+        read_checkpoint(path)
+
+
+def test_damaged_ones_are_passed_over_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (3, 5, 1000):
+        write_checkpoint(tmp_path, a_state(step), SURROUNDINGS)
+    (tmp_path / "step-99999999999.safetensors").write_bytes(b"no")
+    path_of(tmp_path, 1000).write_bytes(path_of(tmp_path, 1000).read_bytes()[:-3])
+    (tmp_path / "notes.txt").write_text("mine")
+    assert newest_checkpoint(tmp_path).state.step == 5
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"warning: {tmp_path}/step-99999999999.safetensors is passed over: ")
+    assert second.startswith(f"warning: {path_of(tmp_path, 1000)} is passed over: it is truncated")
+
+
+def test_none_that_is_sound_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no checkpoints"):
+        newest_checkpoint(tmp_path)
+    for step in (3, 5):
+        path_of(tmp_path, step).write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 2 checkpoints"):
+        newest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("losses", "last", "keep", "stay"),
+    [
+        ({}, 40, 3, [32, 36, 40]),
+        ({}, 40, 1, [40]),
+        ({}, 40, None, [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]),
+        ({}, 20, 2, [16, 20]),
+        ({4: 2.0, 8: 1.0, 12: 1.5}, 40, 2, [8, 36, 40]),
+        ({4: 1.0, 8: 1.0}, 40, 1, [4, 40]),
+        ({36: 2.0, 40: 1.0}, 40, 2, [36, 40]),
+        ({4: 1.0}, 40, 99, [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]),
+    ],
+)
+def test_the_newest_and_the_best_stay(
+    losses: dict[int, float], last: int, keep: int | None, stay: list[int], tmp_path: Path
+) -> None:
+    for step in range(4, 41, 4):
+        path_of(tmp_path, step).touch()
+    (tmp_path / "notes.txt").touch()
+    history = a_state(last, losses).history if losses else []
+    remove_checkpoints(tmp_path, history, last, keep)
+    assert checkpoint_paths(tmp_path) == [path_of(tmp_path, step) for step in stay]
+    assert (tmp_path / "notes.txt").exists()

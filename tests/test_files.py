@@ -1,0 +1,102 @@
+"""Files are whole or not there, and one process at a time writes in a folder."""
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dist_dnn.errors import InputError
+from dist_dnn.files import (
+    append_line,
+    beside,
+    locked,
+    remove_orphan,
+    remove_unfinished,
+    write_atomically,
+)
+
+
+def test_a_file_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    for content in (b"older", b"new", b""):
+        write_atomically(tmp_path / "x", content)
+        assert (tmp_path / "x").read_bytes() == content
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.fixture
+def no_file_above_1000_bytes() -> object:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("no_file_above_1000_bytes")
+def test_a_file_that_cannot_be_written_leaves_the_older_one(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "x", b"older")
+    with pytest.raises(OSError, match="too large"):
+        write_atomically(tmp_path / "x", bytes(1001))
+    assert (tmp_path / "x").read_bytes() == b"older"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.usefixtures("no_file_above_1000_bytes")
+def test_a_line_is_appended_whole_or_not_at_all(tmp_path: Path) -> None:
+    append_line(tmp_path / "x", "a" * 600)
+    with pytest.raises(OSError, match=r"too large|No space"):
+        append_line(tmp_path / "x", "b" * 600)
+    append_line(tmp_path / "x", "c")
+    assert (tmp_path / "x").read_text() == "a" * 600 + "\nc\n"
+
+
+def test_what_was_not_finished_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    names = ["x", ".hidden", ".x.y", ".x.host.77", "x.host.1.2"]
+    for name in names:
+        (tmp_path / name).touch()
+    beside(tmp_path / "x").touch()
+    (tmp_path / ".x.another-host.12.34").touch()
+    remove_unfinished(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([*names[:3], "x.host.1.2", ".x.host.77"])
+
+
+def test_folders_of_processes_that_are_gone_are_removed(tmp_path: Path) -> None:
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    host = socket.gethostname()
+    orphans = [f".run[1].{host}.5.{gone}", f".run[1].{host}.5.{os.getpid()}"]
+    others = [
+        f".run[1].{host}.5.{os.getppid()}",
+        f".run[1].elsewhere.5.{gone}",
+        f".r.{host}.{gone}",
+    ]
+    for name in orphans + others:
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+    remove_orphan(tmp_path / "run[1]")
+    assert sorted(os.listdir(tmp_path)) == sorted(others)
+
+
+def test_a_folder_is_one_process_s(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(InputError, match="is being written by another process"),
+        locked(tmp_path),
+    ):
+        pytest.fail("both have it")
+    with locked(tmp_path):
+        assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_goes_with_the_folder_when_it_is_renamed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with locked(tmp_path / "a"):
+        (tmp_path / "a").rename(tmp_path / "b")
+        with pytest.raises(InputError), locked(tmp_path / "b"):
+            pytest.fail("both have it")
