@@ -5,7 +5,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ FOLDER = "checkpoints"
 FORMAT = 1
 """The version of what the metadata says."""
 
-KEY = "dist_dnn_checkpoint"
-"""The name of the description in the metadata."""
+STATE, METRICS, SURROUNDINGS, CHECKSUM = (
+    f"dist_dnn.{name}" for name in ("state", "metrics", "surroundings", "sha256")
+)
+"""The names of the texts in the metadata."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Surroundings:
     environment: dict[str, Any]
     arithmetic: dict[str, Any]
 
+    @cached_property
+    def text(self) -> str:
+        """As JSON; made once for all checkpoints of a run."""
+        return json.dumps({field.name: getattr(self, field.name) for field in fields(self)})
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -62,8 +70,11 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:010}.safetensors"
 
 
-def write_checkpoint(folder: Path, state: State, surroundings: Surroundings) -> None:
+def write_checkpoint(folder: Path, state: State, metrics: str, surroundings: Surroundings) -> None:
     """Write a checkpoint whole or not at all, in the place of an older one of the same step.
+
+    Args:
+        metrics: the state's history, as it stands in metrics.jsonl.
 
     Raises:
         OSError: it cannot be written.
@@ -71,10 +82,12 @@ def write_checkpoint(folder: Path, state: State, surroundings: Surroundings) -> 
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    described = json.dumps(
-        {"format": FORMAT, "state": state.to_json(), **vars(surroundings)}, allow_nan=False
-    )
-    metadata = {KEY: described, "sha256": _checksum(described, state.vectors)}
+    metadata = {
+        STATE: json.dumps({"format": FORMAT, **state.to_json()}, allow_nan=False),
+        METRICS: metrics,
+        SURROUNDINGS: surroundings.text,
+    }
+    metadata[CHECKSUM] = _checksum(metadata, state.vectors)
     path = path_of(folder, state.step)
     with atomically(path) as made:
         try:
@@ -97,15 +110,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
             vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise Unsound(f"it is truncated or no safetensors file: {error}") from None
-    described = metadata.get(KEY, "")
-    if metadata.get("sha256") != _checksum(described, vectors):
+    if metadata.pop(CHECKSUM, "") != _checksum(metadata, vectors):
         raise Unsound("its checksum is not that of its content")
     try:
-        fields = json.loads(described)
-        if fields.pop("format") != FORMAT:
+        described = json.loads(metadata[STATE])
+        if described.pop("format") != FORMAT:
             raise Unsound(f"it is not of format {FORMAT}, which this version reads")
-        state = State.from_json(fields.pop("state"), vectors)
-        return Checkpoint(path, state, Surroundings(**fields))
+        history = [json.loads(line) for line in metadata[METRICS].splitlines()]
+        state = State.from_json(described, vectors, history)
+        return Checkpoint(path, state, Surroundings(**json.loads(metadata[SURROUNDINGS])))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Unsound(f"it is no checkpoint of dist_dnn: {error}") from None
 
@@ -169,9 +182,13 @@ def _step_of(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def _checksum(described: str, vectors: Mapping[str, Array]) -> str:
-    """SHA-256 of the description, and of each vector's name, type, shape and bytes."""
-    digest = hashlib.sha256(described.encode())
+def _checksum(metadata: Mapping[str, str], vectors: Mapping[str, Array]) -> str:
+    """SHA-256 of all texts, and of each vector's name, type, shape and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(metadata):
+        text = metadata[name].encode()
+        digest.update(json.dumps([name, len(text)]).encode())
+        digest.update(text)
     for name in sorted(vectors):
         vector = np.ascontiguousarray(vectors[name])
         digest.update(json.dumps([name, str(vector.dtype), vector.shape]).encode())

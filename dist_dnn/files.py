@@ -1,6 +1,5 @@
 """Files that are whole or not there, and the one process that may write them."""
 
-import errno
 import fcntl
 import glob
 import os
@@ -56,9 +55,9 @@ def append_line(path: Path, line: str) -> None:
     with path.open("ab", buffering=0) as file:
         size = file.tell()
         try:
-            data = f"{line}\n".encode()
-            if file.write(data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            left = memoryview(f"{line}\n".encode())
+            while left:
+                left = left[file.write(left) :]
         except OSError:
             file.truncate(size)
             raise

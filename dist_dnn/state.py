@@ -1,7 +1,7 @@
 """The state of a training between two steps: all that must be kept to go on to the same bits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,8 @@ class State:
             np.copyto(vector, other.vectors[name])
         self.sums[:] = other.sums
         for name in _PLAIN:
-            value = getattr(other, name)
-            setattr(self, name, list(value) if isinstance(value, list) else value)
+            setattr(self, name, getattr(other, name))
+        self.rollbacks, self.history = list(other.rollbacks), list(other.history)
 
     def begin_epoch(self, epoch: int) -> None:
         """Stand before the first batch of an epoch; what is there to go back to is kept."""
@@ -94,14 +94,19 @@ class State:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the vectors."""
-        return {"sums": self.sums.tolist(), **{name: getattr(self, name) for name in _PLAIN}}
+        """All but the vectors and the history."""
+        plain = {name: getattr(self, name) for name in (*_PLAIN, "rollbacks")}
+        return {"sums": self.sums.tolist(), **plain}
 
     @classmethod
-    def from_json(cls, described: Mapping[str, Any], vectors: dict[str, Array]) -> "State":
-        """The state of ``to_json`` with its vectors."""
-        plain = {name: described[name] for name in _PLAIN}
-        return cls(vectors, sums=np.array(described["sums"], np.float64), **plain)
+    def from_json(
+        cls, described: Mapping[str, Any], vectors: dict[str, Array], history: list[dict[str, Any]]
+    ) -> "State":
+        """The state of ``to_json`` with the rest."""
+        plain = {name: described[name] for name in (*_PLAIN, "rollbacks")}
+        sums = np.array(described["sums"], np.float64)
+        return cls(vectors, sums=sums, history=history, **plain)
 
 
-_PLAIN = [each.name for each in fields(State) if each.name not in ("vectors", "sums")]
+_PLAIN = ("batches", "epoch", "batch", "seconds", "learning_rate_factor")
+"""What is a number."""

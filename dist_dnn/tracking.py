@@ -134,6 +134,7 @@ class RunDirectory:
             "job": None,
             **settings,
         }
+        self._lines: list[str] = []
         self._state: State | None = None
         self._copy: State | None = None
         self._thread: Thread | None = None
@@ -197,11 +198,11 @@ class RunDirectory:
         _write_toml(path / HYPERPARAMETERS_FILE, surroundings.experiment)
         _write_json(path / "features.json", surroundings.model)
         _write_json(path / "environment.json", surroundings.environment)
-        lines = "".join(f"{_metrics_line(metrics)}\n" for metrics in state.history)
-        write_atomically(path / METRICS_FILE, lines.encode())
+        self._lines = [_metrics_line(metrics) for metrics in state.history]
+        write_atomically(path / METRICS_FILE, self._metrics().encode())
         if state.batch == 0:
             self._write_model(path, state)
-        write_checkpoint(path / FOLDER, state, surroundings)
+        write_checkpoint(path / FOLDER, state, self._metrics(), surroundings)
         self._kept_step = state.step
         self._write_status(path, state)
 
@@ -328,18 +329,23 @@ class RunDirectory:
             remove_unfinished(folder)
 
     def _write_epoch(self, state: State) -> None:
+        self._lines.append(_metrics_line(state.history[-1]))
         self._write_checkpoint(state)  # first: the others can be made from it
         if not self._abandoned:
             self._write_model(self.path, state)
         if not self._abandoned:
-            append_line(self.path / METRICS_FILE, _metrics_line(state.history[-1]))
+            append_line(self.path / METRICS_FILE, self._lines[-1])
 
     def _write_checkpoint(self, state: State) -> None:
         """Write the checkpoint, and remove those that it makes needless."""
         if state.is_finite:  # otherwise that will be said at the latest when the epoch ends
-            write_checkpoint(self.path / FOLDER, state, self._surroundings)
+            write_checkpoint(self.path / FOLDER, state, self._metrics(), self._surroundings)
             self._kept_step = state.step
             remove_checkpoints(self.path / FOLDER, state.history, state.step, self._keep)
+
+    def _metrics(self) -> str:
+        """What metrics.jsonl holds, or is about to."""
+        return "".join(f"{line}\n" for line in self._lines)
 
     def _write_model(self, path: Path, state: State) -> None:
         parameters = Parameters(self._model.network, state.vectors[PARAMETERS])

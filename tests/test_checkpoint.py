@@ -1,5 +1,6 @@
 """Checkpoints: what they hold, which stay, and that damaged ones are passed over."""
 
+import json
 import os
 import random
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from dist_dnn.checkpoint import (
-    KEY,
+    CHECKSUM,
+    METRICS,
+    STATE,
     Surroundings,
     Unsound,
     checkpoint_paths,
@@ -48,15 +51,21 @@ def a_state(step: int = 7, losses: dict[int, float] | None = None) -> State:
     return state
 
 
+def written(folder: Path, state: State) -> None:
+    metrics = "".join(f"{json.dumps(each)}\n" for each in state.history)
+    write_checkpoint(folder, state, metrics, SURROUNDINGS)
+
+
 def same(one: State, other: State) -> bool:
-    return one.to_json() == other.to_json() and {
+    plain = [(each.to_json(), each.history) for each in (one, other)]
+    return plain[0] == plain[1] and {
         name: vector.tobytes() for name, vector in one.vectors.items()
     } == {name: vector.tobytes() for name, vector in other.vectors.items()}
 
 
 def test_everything_comes_back(tmp_path: Path) -> None:
     state = a_state()
-    write_checkpoint(tmp_path, state, SURROUNDINGS)
+    written(tmp_path, state)
     assert os.listdir(tmp_path) == ["step-0000000007.safetensors"]
     read = read_checkpoint(path_of(tmp_path, 7))
     assert read.surroundings == SURROUNDINGS
@@ -86,7 +95,7 @@ def test_going_back_to_where_the_epoch_began() -> None:
 
 
 def test_a_checkpoint_cut_short_anywhere_is_unsound(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, a_state(), SURROUNDINGS)
+    written(tmp_path, a_state())
     path = path_of(tmp_path, 7)
     whole = path.read_bytes()
     for size in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
@@ -96,7 +105,7 @@ def test_a_checkpoint_cut_short_anywhere_is_unsound(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_altered_anywhere_is_unsound(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, a_state(), SURROUNDINGS)
+    written(tmp_path, a_state())
     path = path_of(tmp_path, 7)
     whole, source = path.read_bytes(), random.Random(0)
     refused = 0
@@ -120,15 +129,17 @@ def test_a_checkpoint_altered_anywhere_is_unsound(tmp_path: Path) -> None:
         lambda vectors, metadata: vectors.pop("optimizer.sum"),
         lambda vectors, metadata: vectors.update(other=np.zeros(3, np.float32)),
         lambda vectors, metadata: vectors["parameters"].put(3, 1e-20),
-        lambda vectors, metadata: metadata.update({KEY: metadata[KEY].replace("0.25", "0.5")}),
-        lambda vectors, metadata: metadata.pop("sha256"),
-        lambda vectors, metadata: metadata.pop(KEY),
+        lambda vectors, metadata: metadata.update({STATE: metadata[STATE].replace("0.25", "0.5")}),
+        lambda vectors, metadata: metadata.update({METRICS: ""}),
+        lambda vectors, metadata: metadata.update(more=""),
+        lambda vectors, metadata: metadata.pop(CHECKSUM),
+        lambda vectors, metadata: metadata.pop(STATE),
     ],
 )
 def test_a_file_of_other_content_is_unsound(change: Any, tmp_path: Path) -> None:
     from safetensors import safe_open
 
-    write_checkpoint(tmp_path, a_state(), SURROUNDINGS)
+    written(tmp_path, a_state())
     path = path_of(tmp_path, 7)
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
@@ -145,7 +156,7 @@ def test_damaged_ones_are_passed_over_with_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for step in (3, 5, 1000):
-        write_checkpoint(tmp_path, a_state(step), SURROUNDINGS)
+        written(tmp_path, a_state(step))
     (tmp_path / "step-99999999999.safetensors").write_bytes(b"no")
     path_of(tmp_path, 1000).write_bytes(path_of(tmp_path, 1000).read_bytes()[:-3])
     (tmp_path / "notes.txt").write_text("mine")

@@ -47,7 +47,7 @@ def test_a_file_that_cannot_be_written_leaves_the_older_one(tmp_path: Path) -> N
 @pytest.mark.usefixtures("no_file_above_1000_bytes")
 def test_a_line_is_appended_whole_or_not_at_all(tmp_path: Path) -> None:
     append_line(tmp_path / "x", "a" * 600)
-    with pytest.raises(OSError, match=r"too large|No space"):
+    with pytest.raises(OSError, match="too large"):
         append_line(tmp_path / "x", "b" * 600)
     append_line(tmp_path / "x", "c")
     assert (tmp_path / "x").read_text() == "a" * 600 + "\nc\n"
