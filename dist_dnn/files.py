@@ -32,6 +32,9 @@ def atomically(path: Path) -> Iterator[Path]:
         _sync(made)
         made.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        error.filename = str(path)  # which says more than the place beside it
+        raise
     finally:
         made.unlink(missing_ok=True)
 

@@ -24,8 +24,8 @@ from dist_dnn.checkpoint import checkpoint_paths, path_of
 from dist_dnn.files import locked
 from dist_dnn.front.progress import Silent
 from dist_dnn.model import Model
+from dist_dnn.recorder import Every
 from dist_dnn.stopping import Stopped
-from dist_dnn.tracking import Every
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "scripts" / "data" / "digits.parquet"
@@ -478,9 +478,10 @@ def test_a_full_disk_ends_the_run_and_can_be_gone_on_from(
     expected = trained(tmp_path / "undisturbed", given)
     after(step, lambda: file_size_limit(200))
     out = tmp_path / "run"
-    with pytest.raises(RunError, match=r"run.* cannot be written: .*too large"):
+    with pytest.raises(RunError, match=r"run/[\w/.-]+ cannot be written: .*too large") as caught:
         trained(out, given, checkpoint_every=1)
     file_size_limit(resource.RLIM_INFINITY)
+    assert "--resume" in caught.value.__notes__[0]
     after(0)
     train(DIGITS, out=out, resume=True, workers=0)
     assert what_is_left(out) == expected

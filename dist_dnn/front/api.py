@@ -16,8 +16,9 @@ from dist_dnn.front.progress import make_progress
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import Model
 from dist_dnn.preparation import fingerprint, prepare
+from dist_dnn.recorder import Every, Recorder
 from dist_dnn.resuming import Begun, read_run
-from dist_dnn.tracking import Every, RunDirectory, check_new
+from dist_dnn.tracking import RunDirectory, check_new
 from dist_dnn.trainer import NoKeeper, Progress, Trainer
 
 if TYPE_CHECKING:
@@ -164,16 +165,17 @@ class _Session:
             arithmetic(),
         )
         path, every, keep = directory
-        run = RunDirectory(path, model, surroundings, asdict(self.settings), every, keep)
-        with stopping.postponed():
+        run = RunDirectory(path, model, surroundings, asdict(self.settings), keep)
+        with stopping.postponed(), ExitStack() as stack:
             if self.begun is None:
-                run.begin(state)
+                run.begin(state, stack)
             else:
                 self.begun.check_same(surroundings, state, self.settings.allow_mixed_cpus)
                 state.restore(self.begun.checkpoint.state)
-                run.resume(state, self.begun.status)
-            with run:
-                trainer.run(epochs, report, run)
+                run.go_on(state, self.begun.status)
+                report.resume(state.step)
+            with Recorder(run, state, every) as recorder:
+                trainer.run(epochs, report, recorder)
         return Run(state.history, model.detached(), path)
 
 

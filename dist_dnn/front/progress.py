@@ -26,6 +26,9 @@ def make_progress(choice: str) -> Progress:
 class Silent:
     """Reports nothing."""
 
+    def resume(self, step: int) -> None:
+        pass
+
     def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None:
         pass
 
@@ -44,6 +47,9 @@ class Lines(Silent):
 
     def __init__(self) -> None:
         self._epochs = 0
+
+    def resume(self, step: int) -> None:
+        say(f"going on after step {step}")
 
     def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None:
         self._epochs = epochs
