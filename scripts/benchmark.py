@@ -5,7 +5,9 @@ import json
 import resource
 import statistics
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -14,18 +16,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pyarrow as pa
 
+from dist_dnn.checkpoint import Surroundings
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.hyperparameters import Hyperparameters
+from dist_dnn.model import Model
 from dist_dnn.preparation import prepare
 from dist_dnn.products import Products
+from dist_dnn.recorder import Every, Recorder
 from dist_dnn.rounds import Group
-from dist_dnn.trainer import Trainer
+from dist_dnn.tracking import RunDirectory
+from dist_dnn.trainer import Keeper, NoKeeper, Trainer
 from workers import launch
 
 ROUNDS = 7
 """Steps and products take turns so often."""
 
 WARM_UP_STEPS = 5
+TURN_SECONDS = 3.0
+"""How long steps are made with checkpoints, and without, before the other's turn."""
+
 BATCHES = 4
 """So many batches of made-up rows are trained on again and again."""
 
@@ -54,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shards", type=int, default=8, metavar="S")
     parser.add_argument("--optimizer", default="sgd", metavar="NAME")
     parser.add_argument("--steps", type=int, default=70, metavar="N", help="steps to measure")
+    parser.add_argument(
+        "--checkpoint-every",
+        metavar="N|SECONDSs",
+        help="measure the rate with such checkpoints over the rate without, too",
+    )
     return parser
 
 
@@ -83,19 +97,27 @@ def measure(chosen: argparse.Namespace) -> dict[str, float]:
         shards=chosen.shards,
     )
     settings = launch.Settings(chosen.backend, chosen.workers)
-    times = launch.run(
+    result = launch.run(
         settings, chosen.shards, lambda group: _drive(group, chosen, hyperparameters)
     )
-    result = _summary(times, chosen.batch_size)
     _print_table(result)
     return result
 
 
 def _drive(
     group: Group, chosen: argparse.Namespace, hyperparameters: Hyperparameters
-) -> dict[str, list[float]]:
+) -> dict[str, float]:
     table = made_up_rows(chosen.layers[0], chosen.layers[-1], BATCHES * chosen.batch_size)
     trainer = Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
+    result = _summary(_times(group, trainer, chosen), chosen.batch_size)
+    if chosen.checkpoint_every is not None:
+        every = Every.parse(chosen.checkpoint_every)
+        result["rate_with_checkpoints"] = _rate_with_checkpoints(trainer, hyperparameters, every)
+    return result
+
+
+def _times(group: Group, trainer: Trainer, chosen: argparse.Namespace) -> dict[str, list[float]]:
+    """The seconds of each step and its parts, and of the products that take turns with them."""
     network = trainer.experiment.network.arguments()
     products = group.open(Products, {"network": network, "batch_size": chosen.batch_size})
     times: dict[str, list[float]] = {
@@ -113,6 +135,42 @@ def _drive(
         products.run(repetitions)
         times["gemm"].append((perf_counter() - began) / repetitions)
     return times
+
+
+def _rate_with_checkpoints(
+    trainer: Trainer, hyperparameters: Hyperparameters, every: Every
+) -> float:
+    """Steps a second with checkpoints over those without, taking turns: the median ratio."""
+    experiment, state = trainer.experiment, trainer.state
+    model = Model(
+        experiment.network,
+        trainer.parameters,
+        experiment.features,
+        experiment.target,
+        hyperparameters.shards,
+    )
+    surroundings = Surroundings(hyperparameters.to_mapping(), model.data_to_json(), {}, {}, {})
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        directory = RunDirectory(Path(folder, "run"), model, surroundings, {}, keep=3)
+        directory.begin(state, stack)
+        with Recorder(directory, state, every) as recorder:
+            ratios = []
+            for number in range(ROUNDS):
+                turns = (NoKeeper(), recorder) if number % 2 else (recorder, NoKeeper())
+                rates = {turn: _rate(trainer, turn) for turn in turns}
+                ratios.append(rates.pop(recorder) / rates.popitem()[1])
+    return statistics.median(ratios)
+
+
+def _rate(trainer: Trainer, keeper: Keeper) -> float:
+    """Steps a second while a keeper is shown the state."""
+    began, steps = perf_counter(), 0
+    while perf_counter() - began < TURN_SECONDS:
+        trainer.step(1, steps % BATCHES)
+        trainer.state.epoch += 1  # so that the state stands after another step
+        keeper.stepped(trainer.state)
+        steps += 1
+    return steps / (perf_counter() - began)
 
 
 def _repetitions(products: Any) -> int:
