@@ -13,7 +13,7 @@ from dist_dnn.data.targets import Target
 from dist_dnn.errors import Diverged
 from dist_dnn.evaluation import Evaluator
 from dist_dnn.hyperparameters import Hyperparameters
-from dist_dnn.model import parameters_digest
+from dist_dnn.model import Model, parameters_digest
 from dist_dnn.nn.network import Network, Parameters
 from dist_dnn.nn.optimizers import make_optimizer
 from dist_dnn.nn.schedules import make_schedule
@@ -49,6 +49,10 @@ class Experiment:
     batch_size: int
     validated: bool = False
     origins: dict[str, Any] = field(default_factory=dict)
+
+    def model(self, parameters: Parameters, shards: int) -> Model:
+        """What predicts with these parameters, by the shards of the training."""
+        return Model(self.network, parameters, self.features, self.target, shards)
 
 
 class Progress(Protocol):

@@ -19,7 +19,6 @@ import pyarrow as pa
 from dist_dnn.checkpoint import Surroundings
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.hyperparameters import Hyperparameters
-from dist_dnn.model import Model
 from dist_dnn.preparation import prepare
 from dist_dnn.products import Products
 from dist_dnn.recorder import Every, Recorder
@@ -141,14 +140,8 @@ def _rate_with_checkpoints(
     trainer: Trainer, hyperparameters: Hyperparameters, every: Every
 ) -> float:
     """Steps a second with checkpoints over those without, taking turns: the median ratio."""
-    experiment, state = trainer.experiment, trainer.state
-    model = Model(
-        experiment.network,
-        trainer.parameters,
-        experiment.features,
-        experiment.target,
-        hyperparameters.shards,
-    )
+    state = trainer.state
+    model = trainer.experiment.model(trainer.parameters, hyperparameters.shards)
     surroundings = Surroundings(hyperparameters.to_mapping(), model.data_to_json(), {}, {}, {})
     with TemporaryDirectory() as folder, ExitStack() as stack:
         directory = RunDirectory(Path(folder, "run"), model, surroundings, {}, keep=3)

@@ -97,27 +97,20 @@ def train(
     report = make_progress(progress)
     with ExitStack() as stack:
         begun = _begun(out, resume, stack)
-        hyperparameters, validation = _with_validation(hyperparameters, validation)
+        given, validation = _with_validation(hyperparameters, validation)
         if begun is None:
-            if target is None:
-                raise InputError("no target: say with --target COLUMN which column to predict")
-            if not isinstance(hyperparameters, Hyperparameters):
-                hyperparameters = Hyperparameters.from_mapping(hyperparameters, "hyperparameters")
-            if out is not None:
-                check_new(str(out))
+            target, chosen = _new_experiment(target, given, out)
         else:
-            target, hyperparameters = begun.target, begun.go_on_with(target, hyperparameters)
-            if begun.is_completed and hyperparameters.epochs == begun.hyperparameters.epochs:
+            target, chosen = begun.target, begun.go_on_with(target, given)
+            if begun.is_completed and chosen.epochs == begun.hyperparameters.epochs:
                 return _completed(begun, resume)
-        _check_workers(workers, hyperparameters.shards)
-        session = _Session(data, target, hyperparameters, validation, settings, begun)
+        _check_workers(workers, chosen.shards)
+        session = _Session(data, target, chosen, validation, settings, begun)
         stack.enter_context(stopping.handled())
         stack.callback(report.close)
         directory = None if out is None else _Directory(Path(out), every, keep)
         run: Run = launch.run(
-            settings,
-            hyperparameters.shards,
-            lambda group: session.drive(group, directory, report),
+            settings, chosen.shards, lambda group: session.drive(group, directory, report)
         )
         return run
 
@@ -145,13 +138,7 @@ class _Session:
         hyperparameters = self.hyperparameters
         experiment = prepare(group, self.data, self.target, hyperparameters, self.validation)
         trainer = Trainer(group, experiment, hyperparameters)
-        model = Model(
-            experiment.network,
-            trainer.parameters,
-            experiment.features,
-            experiment.target,
-            hyperparameters.shards,
-        )
+        model = experiment.model(trainer.parameters, hyperparameters.shards)
         epochs, state = hyperparameters.epochs, trainer.state
         if directory is None:
             with stopping.postponed():
@@ -213,6 +200,19 @@ def _with_validation(
     if isinstance(given, Hyperparameters):
         return replace(given, validation=validation), None
     return {**given, "validation": validation}, None
+
+
+def _new_experiment(
+    target: str | None, given: Hyperparameters | Mapping[str, Any], out: str | Path | None
+) -> tuple[str, Hyperparameters]:
+    """The target and the hyperparameters of a run that is to be made."""
+    if target is None:
+        raise InputError("no target: say with --target COLUMN which column to predict")
+    if not isinstance(given, Hyperparameters):
+        given = Hyperparameters.from_mapping(given, "hyperparameters")
+    if out is not None:
+        check_new(str(out))
+    return target, given
 
 
 def _check_workers(workers: int, shards: int) -> None:
