@@ -1,6 +1,5 @@
 """Checkpoints: a training's state and its surroundings, one checksummed file for each step kept."""
 
-import errno
 import hashlib
 import json
 import re
@@ -15,8 +14,7 @@ import numpy as np
 from dist_dnn.errors import InputError
 from dist_dnn.files import atomically
 from dist_dnn.nn.activations import Array
-from dist_dnn.notices import warn
-from dist_dnn.state import State
+from dist_dnn.state import TrainingState
 
 FOLDER = "checkpoints"
 FORMAT = 1
@@ -57,7 +55,7 @@ class Checkpoint:
     """A state with its surroundings, and its file."""
 
     path: Path
-    state: State
+    state: TrainingState
     surroundings: Surroundings
 
 
@@ -70,7 +68,9 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:010}.safetensors"
 
 
-def write_checkpoint(folder: Path, state: State, metrics: str, surroundings: Surroundings) -> None:
+def write_checkpoint(
+    folder: Path, state: TrainingState, metrics: str, surroundings: Surroundings
+) -> None:
     """Write a checkpoint whole or not at all, in the place of an older one of the same step.
 
     Args:
@@ -79,21 +79,35 @@ def write_checkpoint(folder: Path, state: State, metrics: str, surroundings: Sur
     Raises:
         OSError: it cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
     metadata = {
         STATE: json.dumps({"format": FORMAT, **state.to_json()}, allow_nan=False),
         METRICS: metrics,
         SURROUNDINGS: surroundings.text,
     }
     metadata[CHECKSUM] = _checksum(metadata, state.vectors)
-    path = path_of(folder, state.step)
-    with atomically(path) as made:
-        try:
-            save_file(state.vectors, made, metadata)
-        except SafetensorError as error:  # as it calls a full disk
-            raise OSError(errno.EIO, str(error), str(path)) from error
+    with atomically(path_of(folder, state.step)) as made:
+        _write_safetensors(made, state.vectors, metadata)
+
+
+def _write_safetensors(
+    path: Path, vectors: Mapping[str, Array], metadata: Mapping[str, str]
+) -> None:
+    """Write vectors in the format of safetensors: the length of a header, the header, the numbers.
+
+    The library copies all numbers once more while no other thread can run, or writes a file of a
+    name of its own, which it leaves behind where the process is killed.
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, vector in vectors.items():
+        start, end = end, end + vector.nbytes
+        header[name] = {"dtype": "F32", "shape": vector.shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for vector in vectors.values():
+            file.write(vector.astype("<f4", copy=False).data)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -117,35 +131,37 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if described.pop("format") != FORMAT:
             raise Unsound(f"it is not of format {FORMAT}, which this version reads")
         history = [json.loads(line) for line in metadata[METRICS].splitlines()]
-        state = State.from_json(described, vectors, history)
+        state = TrainingState.from_json(described, vectors, history)
         return Checkpoint(path, state, Surroundings(**json.loads(metadata[SURROUNDINGS])))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Unsound(f"it is no checkpoint of dist_dnn: {error}") from None
 
 
-def newest_checkpoint(folder: Path) -> Checkpoint:
-    """The newest sound checkpoint of a folder; those that are not are warned of.
+def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
+    """The newest sound checkpoint of a folder, and a line about each newer one that is not.
 
     Raises:
         InputError: there is none.
     """
     paths = checkpoint_paths(folder)
+    passed_over: list[str] = []
     for path in reversed(paths):
         try:
-            return read_checkpoint(path)
+            return read_checkpoint(path), passed_over
         except Unsound as reason:
-            warn(f"{path} is passed over: {reason}")
+            passed_over.append(f"{path} is passed over: {reason}")
     if not paths:
         raise InputError(f"{folder} has no checkpoints to resume from; start anew elsewhere")
     raise InputError(
-        f"none of the {len(paths)} checkpoints in {folder} is sound; start anew elsewhere"
+        f"none of the {len(paths)} checkpoints in {folder} is sound; start anew elsewhere "
+        f"({passed_over[0]})"
     )
 
 
 def checkpoint_paths(folder: Path) -> list[Path]:
     """The files of all checkpoints, oldest first."""
-    found = [each for each in folder.glob("step-*.safetensors") if _step_of(each) is not None]
-    return sorted(found, key=lambda path: _step_of(path) or 0)
+    found = [each for each in folder.glob("step-*.safetensors") if each.is_file()]
+    return sorted((each for each in found if _STEP.fullmatch(each.name)), key=_step_of)
 
 
 def remove_checkpoints(
@@ -161,7 +177,7 @@ def remove_checkpoints(
     Raises:
         OSError: one cannot be removed.
     """
-    paths = {_step_of(path) or 0: path for path in checkpoint_paths(folder)}
+    paths = {_step_of(path): path for path in checkpoint_paths(folder)}
     steps = [step for step in sorted(paths) if step <= last]
     kept = {_best_step(history), *(steps if keep is None else steps[-keep:])}
     for step, path in paths.items():
@@ -177,9 +193,13 @@ def _best_step(history: list[dict[str, Any]]) -> int | None:
     return min(losses, key=lambda step: losses[step], default=None)
 
 
-def _step_of(path: Path) -> int | None:
-    found = re.fullmatch(r"step-(\d+)\.safetensors", path.name)
-    return int(found[1]) if found else None
+_STEP = re.compile(r"step-(\d+)\.safetensors")
+
+
+def _step_of(path: Path) -> int:
+    found = _STEP.fullmatch(path.name)
+    assert found is not None
+    return int(found[1])
 
 
 def _checksum(metadata: Mapping[str, str], vectors: Mapping[str, Array]) -> str:

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import enumerate as threads
 from threading import get_native_id
 
 from dist_dnn.errors import InputError
@@ -36,7 +37,8 @@ def atomically(path: Path) -> Iterator[Path]:
         error.filename = str(path)  # which says more than the place beside it
         raise
     finally:
-        made.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that is read-only by now, say
+            made.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -75,22 +77,24 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def remove_orphan(folder: Path) -> None:
-    """Remove what processes of this machine that are gone had begun to make of a folder."""
+    """Remove what processes and threads of this machine that are gone had begun as a folder."""
     name, host = glob.escape(folder.name), glob.escape(socket.gethostname())
-    for path in folder.parent.glob(f".{name}.{host}.*"):
-        process = path.name.rpartition(".")[2]
-        if process.isdecimal() and not _is_alive(int(process)):
+    for path in folder.parent.glob(f".{name}.{host}.*.*"):
+        thread, process = path.name.split(".")[-2:]
+        if thread.isdecimal() and process.isdecimal() and _is_gone(int(thread), int(process)):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_alive(process: int) -> bool:
+def _is_gone(thread: int, process: int) -> bool:
+    if process == os.getpid():  # or an earlier process had the same number
+        return thread not in {each.native_id for each in threads()} - {get_native_id()}
     try:
         os.kill(process, 0)
     except ProcessLookupError:
-        return False
-    except PermissionError:
         return True
-    return process != os.getpid()  # which may be an earlier one's number
+    except PermissionError:
+        pass
+    return False
 
 
 def rename_folder(made: Path, path: Path) -> None:

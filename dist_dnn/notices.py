@@ -8,6 +8,12 @@ def warn(text: str) -> None:
     say(f"warning: {' '.join(text.split())}")
 
 
+def complain(what: BaseException | str) -> None:
+    """Say in one line what is wrong, and what was noted about it on the way."""
+    whole = "; ".join([str(what), *getattr(what, "__notes__", ())])
+    say(f"error: {' '.join(whole.split())}")
+
+
 def say(line: str) -> None:
     """Print a line on standard error."""
     if "tqdm" in sys.modules:  # there may be a bar

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Self
 
 from dist_dnn.errors import Diverged, InputError, RunError
-from dist_dnn.state import State
+from dist_dnn.state import TrainingState
 from dist_dnn.stopping import Stopped
 from dist_dnn.tracking import CannotWrite, RunDirectory
 
-ABANDON_SECONDS = 0.3
+LEAVE_SECONDS = 0.3
 """How long a second signal waits for a file that is being written."""
 
 
@@ -58,17 +58,16 @@ class Recorder:
         every: when checkpoints are made.
     """
 
-    def __init__(self, directory: RunDirectory, state: State, every: Every) -> None:
+    def __init__(self, directory: RunDirectory, state: TrainingState, every: Every) -> None:
         self._directory = directory
         self._state = state
         self._every = every
         self._copy = state.copy()
-        self._kept_step = state.step
         self._kept_at = monotonic()
         self._thread: Thread | None = None
         self._failure: Exception | None = None
 
-    def stepped(self, state: State) -> None:
+    def stepped(self, state: TrainingState) -> None:
         """Make a checkpoint if one is due."""
         if self._failure is not None:
             self._wait()
@@ -81,19 +80,19 @@ class Recorder:
         if is_due:
             self._keep_now()
 
-    def epoch_ended(self, state: State) -> None:
+    def epoch_ended(self, state: TrainingState) -> None:
         """Write what an epoch has given."""
         self._hand_over(self._directory.write_epoch)
 
-    def rolled_back(self, state: State) -> None:
+    def rolled_back(self, state: TrainingState) -> None:
         """Write where the training goes on from."""
         self._hand_over(self._directory.write_checkpoint)
 
     def _keep_now(self) -> None:
-        if self._state.step != self._kept_step:
+        if self._state.step != self._directory.kept_step:
             self._hand_over(self._directory.write_checkpoint)
 
-    def _hand_over(self, write: Callable[[State], None]) -> None:
+    def _hand_over(self, write: Callable[[TrainingState], None]) -> None:
         """Let the thread write a copy of the state."""
         self._wait()
         self._copy.restore(self._state)
@@ -101,10 +100,9 @@ class Recorder:
         self._thread = Thread(target=self._try, args=(write,), daemon=True)
         self._thread.start()
 
-    def _try(self, write: Callable[[State], None]) -> None:
+    def _try(self, write: Callable[[TrainingState], None]) -> None:
         try:
             write(self._copy)
-            self._kept_step = self._copy.step
         except Exception as error:
             self._failure = error
 
@@ -132,18 +130,25 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:
-            try:
-                self._wait()
-                self._directory.end(self._state, None)
-            except CannotWrite as failure:
-                self._end_early(failure)
-                raise
-        elif isinstance(error, Stopped) and error.at_once:
-            self._abandon()
-            self._directory.end(self._state, error)
-        else:
+        if isinstance(error, Stopped) and error.at_once:
+            self._leave(error)
+            return
+        try:
+            self._end(error)
+        except Stopped as second:
+            self._leave(second)
+            raise
+
+    def _end(self, error: BaseException | None) -> None:
+        if error is not None:
             self._end_early(error)
+            return
+        try:
+            self._wait()
+            self._directory.end(self._state, None)
+        except CannotWrite as failure:
+            self._end_early(failure)
+            raise
 
     def _end_early(self, error: BaseException) -> None:
         """End with a checkpoint of where the training stands, unless that may be no good.
@@ -158,7 +163,7 @@ class Recorder:
                 self._keep_now()
                 self._wait()
         self._directory.end(self._state, error)
-        path, step = self._directory.path, self._kept_step
+        path, step = self._directory.path, self._directory.kept_step
         if isinstance(error, Diverged):
             error.add_note(f"the last good checkpoint, of step {step}, is in {path}")
         else:
@@ -167,9 +172,10 @@ class Recorder:
                 f"`dist-dnn train DATA --out {shlex.quote(str(path))} --resume`"
             )
 
-    def _abandon(self) -> None:
-        """Leave nothing half-written, though the thread may be slow to end."""
+    def _leave(self, error: Stopped) -> None:
+        """End at once and leave nothing half-written, though the thread may be slow to end."""
         self._directory.abandon()
         if self._thread is not None:
-            self._thread.join(ABANDON_SECONDS)
+            self._thread.join(LEAVE_SECONDS)
         self._directory.remove_unfinished()
+        self._directory.end(self._state, error)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from dist_dnn.arithmetic import difference
 from dist_dnn.checkpoint import FOLDER, Checkpoint, Surroundings, newest_checkpoint
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
-from dist_dnn.state import State
-from dist_dnn.tracking import HYPERPARAMETERS_FILE, STATUS_FILE
+from dist_dnn.notices import warn
+from dist_dnn.state import TrainingState
+from dist_dnn.tracking import HYPERPARAMETERS_FILE, METRICS_FILE, STATUS_FILE
 
 FREE = ("epochs", "schedule_epochs")
-"""The hyperparameters that may differ between the parts of a run."""
+"""Hyperparameters that may differ, as long as the schedule is the same."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,60 @@ class Begun:
         path: of the directory.
         target, hyperparameters: the experiment.
         status: what ``status.json`` says; nothing where it cannot be read.
-        checkpoint: the newest sound one.
     """
 
     path: Path
     target: str
     hyperparameters: Hyperparameters
     status: dict[str, Any]
-    checkpoint: Checkpoint
 
     @property
     def is_completed(self) -> bool:
-        """Whether nothing is left of the epochs that it was begun for."""
-        return self.status.get("state") == "completed"
+        """Whether nothing is left of the epochs that it is to have."""
+        is_done = self.status.get("epoch") == self.hyperparameters.epochs
+        return is_done and self.status.get("state") == "completed"
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The metrics of a run that is completed.
+
+        Raises:
+            InputError: they cannot be read.
+        """
+        try:
+            lines = (self.path / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path / METRICS_FILE} cannot be read: {error}") from None
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The newest sound one.
+
+        Raises:
+            InputError: there is none, or it belongs to another experiment.
+        """
+        return self._newest[0]
+
+    @cached_property
+    def _newest(self) -> tuple[Checkpoint, list[str]]:
+        checkpoint, passed_over = newest_checkpoint(self.path / FOLDER)
+        kept = dict(checkpoint.surroundings.experiment)
+        target = kept.pop("target", None)
+        what = _first_difference(
+            (target, Hyperparameters.from_mapping(kept, str(checkpoint.path))),
+            (self.target, self.hyperparameters),
+        )
+        if what is not None:
+            name, was, now = what
+            raise InputError(
+                f"{checkpoint.path} belongs to another experiment than {HYPERPARAMETERS_FILE} "
+                f"beside it: {name} {was!r}, not {now!r}; put back what was changed"
+            )
+        return checkpoint, passed_over
 
     def go_on_with(
-        self, target: str | None, given: Hyperparameters | Mapping[str, Any] | None
+        self, target: str | None, given: Hyperparameters | Mapping[str, Any]
     ) -> Hyperparameters:
         """The hyperparameters to go on with: the run's own, but perhaps for the epochs.
 
@@ -50,63 +90,71 @@ class Begun:
             target, given: what is asked for now, as far as it is.
 
         Raises:
-            InputError: it is another experiment, or has fewer epochs than are done.
+            InputError: it is another experiment.
         """
         own = self.hyperparameters
         if not isinstance(given, Hyperparameters):
-            values = own.to_mapping() | dict(given or {})
+            values = own.to_mapping() | dict(given)
             given = Hyperparameters.from_mapping(values, f"{self.path} with what is given now")
         elif given.schedule_epochs is None:
             given = replace(given, schedule_epochs=own.schedule_epochs)
-        if target is not None and target != self.target:
-            raise self._another("target", self.target, target)
-        for field in fields(Hyperparameters):
-            was, now = getattr(own, field.name), getattr(given, field.name)
-            if was != now and field.name != "epochs":
-                raise self._another(field.name, was, now)
-        begun = self.checkpoint.state.epoch - (self.checkpoint.state.batch == 0)
-        if given.epochs < begun:
+        if given.schedule_epochs is None and _has_an_end(own):
+            given = replace(given, schedule_epochs=own.epochs)  # the schedule keeps its end
+        what = _first_difference((self.target, own), (target or self.target, given))
+        if what is not None:
+            name, was, now = what
+            raise InputError(
+                f"{self.path} was begun with {name} {was!r}, not {now!r}: leave that out to go on "
+                f"with it, or start another run with another --out"
+            )
+        return own if given.epochs == own.epochs else given
+
+    def check_epochs(self, epochs: int) -> None:
+        """Raise InputError where more epochs are done, or begun, than there are to be."""
+        state = self.checkpoint.state
+        begun = state.epoch - (state.batch == 0)
+        if epochs < begun:
             raise InputError(
                 f"{self.path} is in epoch {begun} already: give --epochs {begun} or more"
             )
-        if given.epochs != own.epochs and own.schedule_epochs is None:
-            # The schedule stays what it was; where it has no end, it needs none.
-            ends = own.schedule == "cosine" and own.epochs > 0
-            return replace(given, schedule_epochs=own.epochs if ends else None)
-        return given
 
-    def _another(self, name: str, was: Any, now: Any) -> InputError:
-        return InputError(
-            f"{self.path} was begun with {name} {was!r}, not {now!r}: leave that out to go on "
-            f"with it, or start another run with another --out"
-        )
-
-    def check_same(self, now: Surroundings, state: State, allow_mixed_cpus: bool) -> None:
+    def check_same(
+        self, now: Surroundings, state: TrainingState, allow_mixed_cpus: bool
+    ) -> Surroundings:
         """Raise unless the rows, and the machine, are those that the run was begun with.
 
         Args:
             now: what the checkpoint's surroundings are compared with.
             state: of the new training, which that of the checkpoint must fit.
+            allow_mixed_cpus: only warn of a machine that computes other bits.
+
+        Returns:
+            ``now``, with the arithmetic that the run was begun with.
 
         Raises:
             InputError: the rows are others.
             RunError: the machine computes other bits.
         """
         before = self.checkpoint.surroundings
-        for name, origin in now.data.items():
-            _check_rows(name, before.data.get(name, {}), origin)
+        for name in sorted(before.data.keys() | now.data.keys()):
+            _check_rows(name, before.data.get(name), now.data.get(name))
         vectors = self.checkpoint.state.vectors
         shapes = {name: vector.shape for name, vector in state.vectors.items()}
         if before.model != now.model or shapes != {name: v.shape for name, v in vectors.items()}:
             raise _changed("the columns or their statistics are others")
         what = difference(before.arithmetic, now.arithmetic)
-        if what is not None and not allow_mixed_cpus:
+        if what is not None:
             name, was, is_now = what
-            raise RunError(
+            message = (
                 f"{self.path} was trained on {before.arithmetic['host']} with {name} {was}, but "
-                f"here it is {is_now}, so the last bits would differ: go on on a like machine, or "
-                f"with --allow-mixed-cpus"
+                f"here it is {is_now}, so the last bits would differ"
             )
+            if not allow_mixed_cpus:
+                raise RunError(f"{message}: go on on a like machine, or with --allow-mixed-cpus")
+            warn(message)
+        for line in self._newest[1]:
+            warn(line)
+        return replace(now, arithmetic=before.arithmetic)
 
 
 def read_run(out: str) -> Begun:
@@ -128,26 +176,52 @@ def read_run(out: str) -> Begun:
     target = values.pop("target", None)
     if not isinstance(target, str):
         raise InputError(f"{file} names no target; put it back as the run wrote it")
+    status: Any = None
+    with suppress(OSError, ValueError, RecursionError):
+        status = json.loads((path / STATUS_FILE).read_text(encoding="utf-8"))
     hyperparameters = Hyperparameters.from_mapping(values, str(file))
-    status: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        status = dict(json.loads((path / STATUS_FILE).read_text(encoding="utf-8")))
-    checkpoint = newest_checkpoint(path / FOLDER)
-    kept = checkpoint.surroundings.experiment
-    for name, value in ({"target": target} | hyperparameters.to_mapping()).items():
-        if name not in FREE and kept.get(name) != value:
-            raise InputError(
-                f"{checkpoint.path} belongs to another experiment than {file}: {name} "
-                f"{kept.get(name)!r}, not {value!r}; put back what was changed"
-            )
-    return Begun(path, target, hyperparameters, status, checkpoint)
+    return Begun(path, target, hyperparameters, status if isinstance(status, dict) else {})
 
 
-def _check_rows(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for what in ("rows", "columns"):
-        if before.get(what) != now[what]:
-            raise _changed(f"the {name} data has {what} {now[what]}, not {before.get(what)}")
-    if before.get("content") != now["content"]:
+Experiment = tuple[Any, Hyperparameters]
+"""A target and the hyperparameters."""
+
+
+def _first_difference(one: Experiment, other: Experiment) -> tuple[str, Any, Any] | None:
+    """What first makes two experiments give other bits: its name and both values."""
+    compared = [("target", one[0], other[0])]
+    for field in fields(Hyperparameters):
+        if field.name not in FREE:
+            values = (getattr(each, field.name) for _, each in (one, other))
+            compared.append((field.name, *values))
+    if one[1].epochs > 0 and other[1].epochs > 0:  # otherwise there is no rate to keep
+        compared.append(("schedule_epochs", _end(one[1]), _end(other[1])))
+    return next((each for each in compared if each[1] != each[2]), None)
+
+
+def _end(hyperparameters: Hyperparameters) -> int | None:
+    """The epoch that the schedule runs to; None where that changes nothing."""
+    if _has_an_end(hyperparameters) or hyperparameters.schedule_epochs is not None:
+        return hyperparameters.schedule_epochs or hyperparameters.epochs
+    return None
+
+
+def _has_an_end(hyperparameters: Hyperparameters) -> bool:
+    """Whether the rates depend on how many epochs the schedule has."""
+    return hyperparameters.schedule == "cosine" and hyperparameters.epochs > 0
+
+
+def _check_rows(name: str, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> None:
+    if before is None or now is None:
+        raise _changed(f"there is {'no ' if now is None else ''}{name} data now")
+    was, columns = before["columns"], now["columns"]
+    for column in dict.fromkeys([*was, *columns]):
+        if was.get(column) != columns.get(column):
+            here, there = (each.get(column, "not there") for each in (columns, was))
+            raise _changed(f"column {column!r} of the {name} data is {here}, and was {there}")
+    if before["rows"] != now["rows"]:
+        raise _changed(f"the {name} data has {now['rows']} rows, and had {before['rows']}")
+    if before["content"] != now["content"]:
         raise _changed(f"the {name} data has other values")
 
 

@@ -17,7 +17,7 @@ EPOCH_START = "epoch_start."
 
 
 @dataclass
-class State:
+class TrainingState:
     """Where a training stands.
 
     Attributes:
@@ -53,13 +53,15 @@ class State:
         """Whether the parameters are worth keeping."""
         return bool(np.isfinite(self.vectors[PARAMETERS]).all())
 
-    def copy(self) -> "State":
+    def copy(self) -> "TrainingState":
         """The same in memory of its own."""
-        copied = State({name: vector.copy() for name, vector in self.vectors.items()}, self.batches)
+        copied = TrainingState(
+            {name: vector.copy() for name, vector in self.vectors.items()}, self.batches
+        )
         copied.restore(self)
         return copied
 
-    def restore(self, other: "State") -> None:
+    def restore(self, other: "TrainingState") -> None:
         """Become what ``other`` is; the vectors stay where they are."""
         for name, vector in self.vectors.items():
             np.copyto(vector, other.vectors[name])
@@ -101,7 +103,7 @@ class State:
     @classmethod
     def from_json(
         cls, described: Mapping[str, Any], vectors: dict[str, Array], history: list[dict[str, Any]]
-    ) -> "State":
+    ) -> "TrainingState":
         """The state of ``to_json`` with the rest."""
         plain = {name: described[name] for name in (*_PLAIN, "rollbacks")}
         sums = np.array(described["sums"], np.float64)

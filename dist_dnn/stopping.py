@@ -75,14 +75,17 @@ def immediate() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise Stopped if a signal was postponed."""
-    if _asked is not None and _postponed:
+    """Raise Stopped if a signal was postponed; signals are the main thread's alone."""
+    if _asked is not None and _postponed and current_thread() is main_thread():
         raise Stopped(_asked)
 
 
 @contextmanager
 def _set_postponed(value: bool) -> Iterator[None]:
     global _postponed
+    if current_thread() is not main_thread():
+        yield
+        return
     before, _postponed = _postponed, value
     try:
         yield

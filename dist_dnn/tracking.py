@@ -24,7 +24,7 @@ from dist_dnn.files import (
 )
 from dist_dnn.model import MODEL_FILE, Model
 from dist_dnn.nn.network import Parameters
-from dist_dnn.state import PARAMETERS, State
+from dist_dnn.state import PARAMETERS, TrainingState
 
 HYPERPARAMETERS_FILE = "hyperparameters.toml"
 METRICS_FILE = "metrics.jsonl"
@@ -62,6 +62,9 @@ class RunDirectory:
         surroundings: what checkpoints need beside the state.
         settings: what the status says of how the run is done: backend, workers, …
         keep: how many of the newest checkpoints stay.
+
+    Attributes:
+        kept_step: of the last checkpoint that was written.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class RunDirectory:
         self._keep = keep
         self._lines: list[str] = []
         self._abandoned = False
+        self.kept_step = -1
         self._status: dict[str, Any] = {
             "state": "running",
             "epoch": 0,
@@ -90,7 +94,7 @@ class RunDirectory:
             **settings,
         }
 
-    def begin(self, state: State, stack: ExitStack) -> None:
+    def begin(self, state: TrainingState, stack: ExitStack) -> None:
         """Make the directory at once with all that stands before the training begins.
 
         Args:
@@ -106,7 +110,7 @@ class RunDirectory:
             with self._making():
                 (made / FOLDER).mkdir(parents=True)
                 stack.enter_context(locked(made))
-            with _writing(self.path):
+            with _writing(self.path, made):
                 self._write_whole(made, state)
             if os.path.lexists(self.path):  # renaming would take the place of an empty folder
                 raise _cannot_make(self.path, "it exists by now")
@@ -122,7 +126,7 @@ class RunDirectory:
         except OSError as error:
             raise _cannot_make(self.path, error.strerror or str(error)) from error
 
-    def go_on(self, state: State, status: dict[str, Any]) -> None:
+    def go_on(self, state: TrainingState, status: dict[str, Any]) -> None:
         """Bring the directory back to where the state stands.
 
         Args:
@@ -133,12 +137,13 @@ class RunDirectory:
             CannotWrite: it cannot be written.
         """
         self._status["started"] = status.get("started", self._status["started"])
+        self._status["allow_mixed_cpus"] |= status.get("allow_mixed_cpus") is True
         self.remove_unfinished()
         with _writing(self.path):
             self._write_whole(self.path, state)
             remove_checkpoints(self.path / FOLDER, state.history, state.step, keep=None)
 
-    def _write_whole(self, path: Path, state: State) -> None:
+    def _write_whole(self, path: Path, state: TrainingState) -> None:
         surroundings = self._surroundings
         write_atomically(
             path / HYPERPARAMETERS_FILE, tomli_w.dumps(surroundings.experiment).encode()
@@ -150,9 +155,10 @@ class RunDirectory:
         if state.batch == 0:
             self._write_model(path, state)
         write_checkpoint(path / FOLDER, state, self._metrics(), surroundings)
+        self.kept_step = state.step
         self._write_status(path, state)
 
-    def write_epoch(self, state: State) -> None:
+    def write_epoch(self, state: TrainingState) -> None:
         """Write what an epoch has given: a checkpoint, the model, its metrics and the status.
 
         Raises:
@@ -166,7 +172,7 @@ class RunDirectory:
             if not self._abandoned:
                 append_line(self.path / METRICS_FILE, self._lines[-1])
 
-    def write_checkpoint(self, state: State) -> None:
+    def write_checkpoint(self, state: TrainingState) -> None:
         """Write a checkpoint, remove those that it makes needless, and write the status.
 
         Raises:
@@ -176,11 +182,12 @@ class RunDirectory:
             return
         with _writing(self.path):
             write_checkpoint(self.path / FOLDER, state, self._metrics(), self._surroundings)
+            self.kept_step = state.step
             remove_checkpoints(self.path / FOLDER, state.history, state.step, self._keep)
             if not self._abandoned:
                 self._write_status(self.path, state)
 
-    def end(self, state: State, error: BaseException | None) -> None:
+    def end(self, state: TrainingState, error: BaseException | None) -> None:
         """Write how the run ended.
 
         Raises:
@@ -210,11 +217,11 @@ class RunDirectory:
         """What metrics.jsonl holds, or is about to."""
         return "".join(f"{line}\n" for line in self._lines)
 
-    def _write_model(self, path: Path, state: State) -> None:
+    def _write_model(self, path: Path, state: TrainingState) -> None:
         parameters = Parameters(self._model.network, state.vectors[PARAMETERS])
         write_atomically(path / MODEL_FILE, self._model.with_parameters(parameters).to_bytes())
 
-    def _write_status(self, path: Path, state: State) -> None:
+    def _write_status(self, path: Path, state: TrainingState) -> None:
         self._status |= {"epoch": len(state.history), "step": state.step, "updated": _now()}
         if state.rollbacks:
             self._status["rollbacks"] = state.rollbacks
@@ -224,12 +231,19 @@ class RunDirectory:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Say of which file it was that it cannot be written."""
+def _writing(path: Path, made: Path | None = None) -> Iterator[None]:
+    """Say of which file it was that it cannot be written.
+
+    Args:
+        path: of the directory.
+        made: where it is until it is whole.
+    """
     try:
         yield
     except OSError as error:
-        where = error.filename or path
+        where = str(error.filename or path)
+        if made is not None:
+            where = where.replace(str(made), str(path))
         raise CannotWrite(f"{where} cannot be written: {error.strerror or error}") from error
 
 

@@ -21,7 +21,7 @@ from dist_dnn.nn.update import Update
 from dist_dnn.notices import warn
 from dist_dnn.rounds import Group, Timings
 from dist_dnn.shards import batches_in_epoch
-from dist_dnn.state import PARAMETERS, State
+from dist_dnn.state import PARAMETERS, TrainingState
 from dist_dnn.training_step import COUNT, LOSS, WEIGHT, TrainingStep
 
 TRAINING, VALIDATION = "training", "validation"
@@ -72,17 +72,17 @@ class Progress(Protocol):
 class Keeper(Protocol):
     """What a training shows its state to, between two steps."""
 
-    def stepped(self, state: State) -> None: ...
+    def stepped(self, state: TrainingState) -> None: ...
 
-    def epoch_ended(self, state: State) -> None: ...
+    def epoch_ended(self, state: TrainingState) -> None: ...
 
-    def rolled_back(self, state: State) -> None: ...
+    def rolled_back(self, state: TrainingState) -> None: ...
 
 
 class NoKeeper:
     """Keeps nothing."""
 
-    def stepped(self, state: State) -> None:
+    def stepped(self, state: TrainingState) -> None:
         pass
 
     epoch_ended = rolled_back = stepped
@@ -130,7 +130,7 @@ class Trainer:
             **hyperparameters.schedule_arguments(),
         )
         optimizer = {f"optimizer.{name}": each for name, each in self.update.state.items()}
-        self.state = State({PARAMETERS: self.parameters.vector, **optimizer}, self.batches)
+        self.state = TrainingState({PARAMETERS: self.parameters.vector, **optimizer}, self.batches)
         self.rolls_back = hyperparameters.on_divergence == "rollback"
         if self.rolls_back:
             self.state.keep_epoch_starts()

@@ -24,7 +24,7 @@ from dist_dnn.checkpoint import (
     write_checkpoint,
 )
 from dist_dnn.errors import InputError
-from dist_dnn.state import State
+from dist_dnn.state import TrainingState
 
 SURROUNDINGS = Surroundings(
     {"target": "digit", "learning_rate": 0.1},
@@ -35,10 +35,12 @@ SURROUNDINGS = Surroundings(
 )
 
 
-def a_state(step: int = 7, losses: dict[int, float] | None = None) -> State:
+def a_state(step: int = 7, losses: dict[int, float] | None = None) -> TrainingState:
     draws = np.random.default_rng(step)
     names = ("parameters", "optimizer.sum", "epoch_start.parameters")
-    state = State({name: draws.normal(size=100).astype(np.float32) for name in names}, batches=4)
+    state = TrainingState(
+        {name: draws.normal(size=100).astype(np.float32) for name in names}, batches=4
+    )
     state.epoch, state.batch = step // 4 + 1, step % 4
     state.sums[:] = 1 / 3, 1e300, 2**53 - 1
     state.seconds = 0.1
@@ -51,12 +53,12 @@ def a_state(step: int = 7, losses: dict[int, float] | None = None) -> State:
     return state
 
 
-def written(folder: Path, state: State) -> None:
+def written(folder: Path, state: TrainingState) -> None:
     metrics = "".join(f"{json.dumps(each)}\n" for each in state.history)
     write_checkpoint(folder, state, metrics, SURROUNDINGS)
 
 
-def same(one: State, other: State) -> bool:
+def same(one: TrainingState, other: TrainingState) -> bool:
     plain = [(each.to_json(), each.history) for each in (one, other)]
     return plain[0] == plain[1] and {
         name: vector.tobytes() for name, vector in one.vectors.items()
@@ -152,18 +154,17 @@ def test_a_file_of_other_content_is_unsound(change: Any, tmp_path: Path) -> None
         read_checkpoint(path)
 
 
-def test_damaged_ones_are_passed_over_with_a_warning(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_damaged_ones_are_passed_over(tmp_path: Path) -> None:
     for step in (3, 5, 1000):
         written(tmp_path, a_state(step))
     (tmp_path / "step-99999999999.safetensors").write_bytes(b"no")
+    (tmp_path / "step-0099999999.safetensors").mkdir()
     path_of(tmp_path, 1000).write_bytes(path_of(tmp_path, 1000).read_bytes()[:-3])
     (tmp_path / "notes.txt").write_text("mine")
-    assert newest_checkpoint(tmp_path).state.step == 5
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith(f"warning: {tmp_path}/step-99999999999.safetensors is passed over: ")
-    assert second.startswith(f"warning: {path_of(tmp_path, 1000)} is passed over: it is truncated")
+    checkpoint, [first, second] = newest_checkpoint(tmp_path)
+    assert checkpoint.state.step == 5
+    assert first.startswith(f"{tmp_path}/step-99999999999.safetensors is passed over: ")
+    assert second.startswith(f"{path_of(tmp_path, 1000)} is passed over: it is truncated")
 
 
 def test_none_that_is_sound_is_an_error(tmp_path: Path) -> None:
@@ -171,8 +172,19 @@ def test_none_that_is_sound_is_an_error(tmp_path: Path) -> None:
         newest_checkpoint(tmp_path)
     for step in (3, 5):
         path_of(tmp_path, step).write_bytes(b"")
-    with pytest.raises(InputError, match="none of the 2 checkpoints"):
+    with pytest.raises(InputError, match=r"none of the 2 checkpoints .*step-0000000005.*truncated"):
         newest_checkpoint(tmp_path)
+
+
+def test_other_tools_read_a_checkpoint_as_any_file(tmp_path: Path) -> None:
+    state = a_state()
+    written(tmp_path, state)
+    vectors = load_file(path_of(tmp_path, 7))
+    assert {name: each.tobytes() for name, each in vectors.items()} == {
+        name: each.tobytes() for name, each in state.vectors.items()
+    }
+    (tmp_path / "other").touch()
+    assert path_of(tmp_path, 7).stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 @pytest.mark.parametrize(

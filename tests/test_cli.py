@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -468,7 +469,7 @@ def test_check() -> None:
 def test_help_has_examples_and_imports_little(command: str) -> None:
     code = (
         "import sys\n"
-        "from dist_dnn.front.cli import main\n"
+        "from dist_dnn.__main__ import main\n"
         "try:\n"
         "    main(sys.argv[1:])\n"
         "except SystemExit as end:\n"
@@ -548,6 +549,26 @@ def test_signals(number: signal.Signals, said: str, workers: int, tmp_path: Path
     assert digest(out) == metrics[-1]["digest"]
     checkpoints = sorted(os.listdir(out / "checkpoints"))
     assert checkpoints[-1] == f"step-{status['step']:010}.safetensors"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
+def test_a_signal_while_it_starts(tmp_path: Path) -> None:
+    """As soon as a signal is handled, which is before numpy is imported."""
+    for _ in range(5):
+        command = ("train", DIGITS, "--target", "digit", "--out", tmp_path / "run")
+        with start(*command, "--workers", 2, "--epochs", 10**6, cwd=ROOT) as process:
+            while not handles_sigterm(process.pid):
+                time.sleep(0.001)
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate(timeout=SECONDS)
+        assert (process.returncode, stderr) == (128 + signal.SIGTERM, "error: terminated\n")
+        assert os.listdir(tmp_path) == []
+
+
+def handles_sigterm(process: int) -> bool:
+    status = Path(f"/proc/{process}/status").read_text()
+    handled = re.search(r"SigCgt:\s*(\w+)", status)
+    return handled is not None and bool(int(handled[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -5,6 +5,7 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -71,16 +72,25 @@ def test_folders_of_processes_that_are_gone_are_removed(tmp_path: Path) -> None:
         check=True,
     ).stdout.strip()
     host = socket.gethostname()
-    orphans = [f".run[1].{host}.5.{gone}", f".run[1].{host}.5.{os.getpid()}"]
+    own = os.getpid()
+    # An earlier process may have had the number of this one, as in containers.
+    orphans = [f".run[1].{host}.5.{gone}", f".run[1].{host}.5.{own}"]
+    orphans.append(f".run[1].{host}.{threading.get_native_id()}.{own}")
     others = [
         f".run[1].{host}.5.{os.getppid()}",
         f".run[1].elsewhere.5.{gone}",
         f".r.{host}.{gone}",
     ]
+    end = threading.Event()
+    other_thread = threading.Thread(target=end.wait)
+    other_thread.start()
+    others.append(f".run[1].{host}.{other_thread.native_id}.{own}")
     for name in orphans + others:
         (tmp_path / name / "checkpoints").mkdir(parents=True)
     remove_orphan(tmp_path / "run[1]")
     assert sorted(os.listdir(tmp_path)) == sorted(others)
+    end.set()
+    other_thread.join()
 
 
 def test_a_folder_is_one_process_s(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,42 @@ def test_a_killed_worker_is_noticed_while_others_open_a_task() -> None:
                 group.open(Remembering, {"length": 5})
         finally:
             slow.send_signal(signal.SIGCONT)
+
+
+def test_a_worker_that_is_lost_while_others_start(tmp_path: Path) -> None:
+    for number in (signal.SIGKILL, signal.SIGSTOP):
+        with LocalGroup(SHARDS, 3, max_failures=1, step_timeout=0.5) as group:
+            group.processes[1].popen.send_signal(number)
+            assert perishing(group, Perishing) == EXPECTED
+            assert len(group.processes) == 3
+
+
+def test_workers_that_are_stopped_together_are_lost_together() -> None:
+    with LocalGroup(SHARDS, 4, max_failures=1, step_timeout=1) as group:
+        assert perishing(group, Perishing) == EXPECTED
+        for process in group.processes:
+            process.popen.send_signal(signal.SIGSTOP)
+        assert perishing(group, Perishing) == EXPECTED
+
+
+def test_a_worker_that_works_has_not_been_stopped_for_long() -> None:
+    with LocalGroup(SHARDS, 2) as group:
+        rounds = group.open(Perishing, {"length": 50} | UNDISTURBED)
+        process = group.processes[0]
+        process.popen.send_signal(signal.SIGSTOP)
+        while process.stopped_for() == 0:
+            time.sleep(0.01)
+        process.popen.send_signal(signal.SIGCONT)
+        rounds.run(0)
+        assert process.stopped_since is None
+
+
+def test_what_ended_a_worker_is_said_of_any_signal() -> None:
+    with LocalGroup(SHARDS, 1, max_failures=0) as group:
+        group.settle()
+        group.processes[0].popen.send_signal(signal.SIGRTMIN + 1)
+        with pytest.raises(RunError, match=rf"was killed by signal {signal.SIGRTMIN + 1}"):
+            perishing(group, Perishing)
 
 
 def test_workers_that_cannot_be_started_are_done_without(

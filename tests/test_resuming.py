@@ -3,10 +3,12 @@
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -19,9 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+import dist_dnn.tracking
 from dist_dnn import Hyperparameters, InputError, RunError, train
 from dist_dnn.checkpoint import checkpoint_paths, path_of
-from dist_dnn.files import locked
+from dist_dnn.files import atomically, locked
 from dist_dnn.front.progress import Silent
 from dist_dnn.model import Model
 from dist_dnn.recorder import Every
@@ -183,6 +186,15 @@ def test_a_training_that_always_diverges_is_given_up() -> None:
         train(DIGITS, "digit", {**given, "on_divergence": "rollback"}, workers=0)
 
 
+def test_parameters_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
+    given = {"optimizer": "sgd", "learning_rate": 1e5, "l2": 1e37, "batch_size": 64}
+    with pytest.raises(RunError, match=r"layer \d has parameters that are not finite") as caught:
+        trained(tmp_path / "run", given, checkpoint_every=1)
+    checkpoints = checkpoint_paths(tmp_path / "run" / "checkpoints")
+    assert checkpoints == [path_of(tmp_path / "run" / "checkpoints", 0)]
+    assert "of step 0," in caught.value.__notes__[0]
+
+
 def test_a_divergence_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     given = EXPERIMENTS["rollback"] | {"on_divergence": "stop"}
     with pytest.raises(RunError, match=r"the loss is nan at step (\d+) ") as caught:
@@ -207,15 +219,26 @@ def test_more_epochs_give_what_they_would_have_given_from_the_start(tmp_path: Pa
 def test_a_schedule_keeps_its_end(tmp_path: Path) -> None:
     given = {"batch_size": 300, "schedule": "cosine", "epochs": 3}
     trained(tmp_path / "run", given)
-    for epochs in (4, 6):
-        train(DIGITS, None, {"epochs": epochs}, out=tmp_path / "run", resume=True, workers=0)
+    for more in ({"epochs": 4, "schedule_epochs": 3}, {"epochs": 6}):
+        train(DIGITS, None, more, out=tmp_path / "run", resume=True, workers=0)
     left = what_is_left(tmp_path / "run")
     assert tomllib.loads(left["toml"])["schedule_epochs"] == 3
+    for other in ({"schedule_epochs": 6}, {"schedule": "constant"}):
+        with pytest.raises(InputError, match="was begun with schedule"):
+            train(DIGITS, None, other, out=tmp_path / "run", resume="auto", workers=0)
     expected = trained(tmp_path / "at once", given | {"epochs": 6, "schedule_epochs": 3})
     assert left == expected
     assert left["metrics"][2]["digest"] == left["metrics"][5]["digest"]  # its rate has come to 0
     config = tomllib.loads(left["toml"])
     assert train(DIGITS, config.pop("target"), config, workers=2).digest == left["digest"]
+
+
+def test_a_model_that_was_not_trained_yet_can_be(tmp_path: Path) -> None:
+    given = {"batch_size": 300, "schedule": "cosine"}
+    trained(tmp_path / "run", given | {"epochs": 0})
+    train(DIGITS, None, {"epochs": 3}, out=tmp_path / "run", resume=True, workers=0)
+    expected = trained(tmp_path / "at once", given)
+    assert what_is_left(tmp_path / "run") == expected
 
 
 def test_fewer_epochs_end_it_earlier(tmp_path: Path, after: After) -> None:
@@ -224,8 +247,11 @@ def test_fewer_epochs_end_it_earlier(tmp_path: Path, after: After) -> None:
     after(0)
     run = train(DIGITS, None, {"epochs": 2}, out=tmp_path / "run", resume=True, workers=0)
     assert run.digest == trained(tmp_path / "at once", {"epochs": 2})["digest"]
-    with pytest.raises(InputError, match=r"is in epoch 2 already: give --epochs 2 or more"):
-        train(DIGITS, None, {"epochs": 1}, out=tmp_path / "run", resume=True)
+    after(9)
+    with pytest.raises(Stopped):
+        train(DIGITS, None, {"epochs": 4}, out=tmp_path / "run", resume=True, workers=0)
+    with pytest.raises(InputError, match=r"is in epoch 4 already: give --epochs 4 or more"):
+        train(DIGITS, None, {"epochs": 3}, out=tmp_path / "run", resume=True)
 
 
 # resume="auto"
@@ -243,9 +269,39 @@ def test_auto_leaves_a_completed_run_as_it_is(tmp_path: Path) -> None:
         train(DIGITS, out=out, resume=True)
     with pytest.raises(InputError, match="was begun with hidden"):
         train(DIGITS, "digit", given | {"hidden": [9]}, out=out, resume="auto", workers=0)
+    # Nor does it need its checkpoints for that, or as many epochs as it has by now.
+    for path in checkpoint_paths(out / "checkpoints"):
+        path.unlink()
+    fewer = train(DIGITS, "digit", given | {"epochs": 1}, out=out, resume="auto", workers=0)
+    assert (fewer.digest, fewer.history) == (first.digest, first.history)
+
+
+def test_more_epochs_that_were_cut_off_are_not_taken_for_done(
+    tmp_path: Path, after: After, file_size_limit: Callable[[int], None]
+) -> None:
+    given = {"epochs": 1, "batch_size": 300}
+    expected = trained(tmp_path / "at once", given | {"epochs": 3})
+    trained(tmp_path / "run", given)
+    more: dict[str, Any] = {"out": tmp_path / "run", "resume": "auto", "workers": 0}
+    file_size_limit(900)  # enough for the hyperparameters, not for what comes then
+    with pytest.raises(RunError, match="cannot be written"):
+        train(DIGITS, None, {"epochs": 3}, **more)
+    assert "epochs = 3" in (tmp_path / "run" / "hyperparameters.toml").read_text()
+    file_size_limit(resource.RLIM_INFINITY)
+    train(DIGITS, None, {"epochs": 3}, **more)
+    assert what_is_left(tmp_path / "run") == expected
 
 
 # What cannot be gone on with
+
+
+INTERRUPTED = {
+    "hidden": [8],
+    "validation": "validation.parquet",
+    "epochs": 5,
+    "schedule": "cosine",
+    "clip_norm": 5.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +317,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with pytest.raises(Stopped):
             train(
                 *("data.parquet", "digit"),
-                {"hidden": [8], "validation": "validation.parquet", "epochs": 5},
+                INTERRUPTED,
                 out="run",
                 checkpoint_every=2,
                 workers=0,
@@ -303,7 +359,7 @@ def no_sound_checkpoint(folder: Path) -> None:
 
 
 def checkpoint_of_another(folder: Path) -> None:
-    given = {"hidden": [8], "validation": "validation.parquet", "seed": 1, "epochs": 50}
+    given = INTERRUPTED | {"seed": 1, "epochs": 50, "schedule_epochs": 5}
     train("data.parquet", "digit", given, workers=0, out="other")
     *_, last = checkpoint_paths(folder / "other" / "checkpoints")
     last.rename(folder / "run" / "checkpoints" / last.name)
@@ -321,7 +377,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, Change]] = {
         lambda f: None,
     ),
     "other hyperparameters": (
-        {"hyperparameters": Hyperparameters(hidden=(8,))},
+        {"hyperparameters": Hyperparameters(hidden=(8,), schedule="cosine", clip_norm=5)},
         "was begun with validation 'validation.parquet', not None",
         lambda f: None,
     ),
@@ -342,25 +398,35 @@ REFUSED: dict[str, tuple[dict[str, Any], str, Change]] = {
     ),
     "more rows": (
         {},
-        "training data has rows 1501, not 1500",
+        "training data has 1501 rows, and had 1500",
         rows(lambda table: pa.concat_tables([table, table.slice(3, 1)])),
     ),
     "a column less": (
         {},
-        "training data has columns",
+        "column 'pixel_0_0' of the training data is not there, and was uint8",
         rows(lambda table: table.drop_columns(["pixel_0_0"])),
     ),
     "a column of another type": (
         {},
-        "training data has columns",
+        "column 'pixel_0_0' of the training data is double, and was uint8",
         rows(lambda table: table.set_column(0, "pixel_0_0", table["pixel_0_0"].cast("double"))),
     ),
     "another row to validate on": (
         {},
-        "validation data has rows 296",
+        "validation data has 296 rows, and had 297",
         rows(lambda table: table.slice(1), "validation.parquet"),
     ),
     "other hyperparameters.toml": ({}, "another experiment.*'adam'", toml("adam", "rmsprop")),
+    "a hyperparameter less": (
+        {},
+        "another experiment.*clip_norm 5.0, not None",
+        toml("clip_norm = 5.0\n", ""),
+    ),
+    "a longer schedule": (
+        {},
+        "another experiment.*schedule_epochs 5, not 50",
+        toml("epochs = 5", "epochs = 5\nschedule_epochs = 50"),
+    ),
     "no toml": ({}, "no valid TOML", toml("epochs", "[epochs")),
     "no target": ({}, "names no target", toml('target = "digit"', "")),
     "no sound checkpoint": ({}, "none of the 3 checkpoints .* is sound", no_sound_checkpoint),
@@ -396,12 +462,7 @@ def test_rows_that_are_not_used_and_the_files_may_be_others(
 ) -> None:
     folder = Path(copytree(interrupted, tmp_path / "copy"))
     monkeypatch.chdir(folder)
-    undisturbed = train(
-        "data.parquet",
-        "digit",
-        {"hidden": [8], "validation": "validation.parquet", "epochs": 5},
-        workers=0,
-    )
+    undisturbed = train("data.parquet", "digit", INTERRUPTED, workers=0)
     table = parquet.read_table("data.parquet")
     (folder / "parts").mkdir()
     parquet.write_table(table.slice(0, 900), "parts/a.parquet", compression="zstd")
@@ -412,7 +473,10 @@ def test_rows_that_are_not_used_and_the_files_may_be_others(
 
 
 def test_a_machine_that_computes_other_bits_is_refused(
-    interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interrupted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(copytree(interrupted, tmp_path / "copy"))
     from dist_dnn.front import api
@@ -421,7 +485,15 @@ def test_a_machine_that_computes_other_bits_is_refused(
     monkeypatch.setattr("dist_dnn.front.api.arithmetic", lambda: here | {"numpy": "1.0"})
     with pytest.raises(RunError, match=r"with numpy .*, but here it is 1\.0.*--allow-mixed-cpus"):
         train("data.parquet", out="run", resume=True, workers=0)
-    assert train("data.parquet", out="run", resume=True, workers=0, allow_mixed_cpus=True).digest
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr("dist_dnn.front.api.make_progress", lambda _: Ending(2, interrupt))
+        with pytest.raises(Stopped):
+            train("data.parquet", out="run", resume=True, workers=0, allow_mixed_cpus=True)
+    assert re.match("warning: run was trained on .*numpy", capsys.readouterr().err)
+    assert json.loads(Path("run/status.json").read_text())["allow_mixed_cpus"]
+    with pytest.raises(RunError, match="--allow-mixed-cpus"):  # it stays the run's of the others
+        train("data.parquet", out="run", resume=True, workers=0)
 
 
 def test_a_damaged_checkpoint_is_passed_over(
@@ -438,7 +510,65 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert what_is_left(folder / "run")["status"][0] == "completed"
 
 
+def test_rows_to_validate_on_that_were_given_as_a_table_must_be_given_again(
+    tmp_path: Path, after: After
+) -> None:
+    table = parquet.read_table(DIGITS)
+    settings: dict[str, Any] = {"workers": 0, "out": tmp_path / "run", "resume": "auto"}
+    after(3)
+    with pytest.raises(Stopped):
+        train(table, "digit", {"hidden": [8]}, validation=table.slice(0, 99), **settings)
+    after(0)
+    with pytest.raises(InputError, match="there is no validation data now"):
+        train(table, **settings)
+    with pytest.raises(InputError, match="validation data has 98 rows, and had 99"):
+        train(table, validation=table.slice(0, 98), **settings)
+    history = train(table, validation=table.slice(0, 99), **settings).history
+    assert all("validation_loss" in each for each in history)
+
+
+@pytest.mark.parametrize("text", ["null", "[1]", "3", "[" * 99999, "", "{}"])
+def test_a_status_that_says_nothing_is_no_hindrance(
+    text: str, interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copytree(interrupted, tmp_path / "copy"))
+    Path("run/status.json").write_text(text)
+    assert len(train("data.parquet", out="run", resume=True, workers=0).history) == 5
+
+
 # Faults
+
+
+def test_a_second_signal_while_a_checkpoint_is_written_leaves_nothing_of_it(
+    tmp_path: Path, after: After, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_over = threading.Event()
+
+    def write_slowly(folder: Path, *_: Any) -> None:
+        with atomically(folder / "step-0000000005.safetensors") as made:
+            made.write_bytes(b"the beginning of it")
+            os.kill(os.getpid(), signal.SIGINT)
+            is_over.wait()
+
+    expected = trained(tmp_path / "undisturbed", {})
+    after(5)
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        write, calls = dist_dnn.tracking.write_checkpoint, iter([True])
+        patch.setattr(
+            "dist_dnn.tracking.write_checkpoint",
+            lambda *given: write(*given) if next(calls, False) else write_slowly(*given),
+        )
+        with pytest.raises(Stopped) as caught:
+            train(DIGITS, "digit", {"epochs": 3, "hidden": [16]}, workers=0, out=out)
+    assert caught.value.at_once
+    for folder in (tmp_path, out, out / "checkpoints"):
+        assert not [name for name in os.listdir(folder) if name.startswith(".")]
+    assert json.loads((out / "status.json").read_text())["state"] == "stopped"
+    is_over.set()
+    after(0)
+    train(DIGITS, out=out, resume=True, workers=0)
+    assert what_is_left(out) == expected
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
@@ -563,6 +693,8 @@ def test_neither_steps_nor_seconds(text: Any) -> None:
     ("flags", "said"),
     [
         ({"keep": 0}, "keep must be"),
+        ({"keep": 1.5}, "keep must be"),
+        ({"keep": None}, "keep must be"),
         ({"max_failures": -1}, "max_failures must be"),
         ({"step_timeout": 0.0}, "step_timeout must be"),
         ({"step_timeout": np.nan}, "step_timeout must be"),

@@ -82,6 +82,25 @@ def test_what_is_ignored_stays_so() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def test_other_threads_change_nothing_for_the_main_one() -> None:
+    def work() -> None:
+        with stopping.postponed(), stopping.immediate():
+            inside.set()
+            end.wait()
+        stopping.check()
+
+    inside, end = threading.Event(), threading.Event()
+    thread = threading.Thread(target=work)
+    with stopping.handled(), stopping.postponed():
+        thread.start()
+        inside.wait()
+        send(signal.SIGINT)
+        end.set()
+        thread.join()
+        with pytest.raises(stopping.Stopped):
+            stopping.check()
+
+
 def test_other_threads_leave_signals_alone() -> None:
     found = []
 

@@ -21,7 +21,8 @@ class Settings:
         workers: how many; 0 computes in the driver's own process.
         allow_mixed_cpus: go on where workers' arithmetic differs.
         max_failures: how often workers may be lost in one step.
-        step_timeout: the seconds after which a silent worker is lost; None adapts to the steps.
+        step_timeout: the seconds after which a silent worker is lost, unless the steps before it
+            took a good part of that; None for the backend's own.
     """
 
     backend: str = "local"

@@ -54,6 +54,9 @@ OTHERS_SECONDS = 5.0
 TOGETHER_SECONDS = 0.05
 """What is lost within this time is lost together."""
 
+TOGETHER_PART = 0.9
+"""A worker that was stopped for so much of the timeout is lost with those stopped for all of it."""
+
 TICK = 0.02
 """A wait looks around after so many seconds: for signals, stopped workers, its end."""
 
@@ -130,12 +133,14 @@ class LocalGroup(WorkerGroup):
         self.allow_mixed_cpus = allow_mixed_cpus
         self.step_timeout = step_timeout or SHORTEST_TIMEOUT
         self.generation = 0
+        self.last_limit = START_SECONDS  # of what workers may still have in hand
         self.messages = 0
         self.loaded: dict[str, Loaded] = {}
         self.opened: dict[str, Opened] = {}
         self.numbers: dict[str, int] = {}
         self.patience = Patience()
         self.members: Members | None = None
+        self.is_settled = False
         self.processes: list[Process] = []
         self.poll = select.poll()
         self._start(workers)
@@ -148,6 +153,7 @@ class LocalGroup(WorkerGroup):
         self.loaded[name] = loaded
         for process in self.processes:
             process.datasets.discard(name)
+        self.is_settled = False
         self.surviving(lambda: None)
 
     def open(self, task: type[Task], options: Options) -> Rounds:
@@ -160,6 +166,7 @@ class LocalGroup(WorkerGroup):
         self.opened[name] = opened = Opened(task, dict(options), number, segment, vectors)
         if self.members is not None:
             self.members.told.discard(name)
+        self.is_settled = False
         try:
             self.surviving(lambda: None)
         except (InputError, RunError):
@@ -181,12 +188,15 @@ class LocalGroup(WorkerGroup):
         for process, words in zip(self.processes, board.workers, strict=True):
             if words[Board.SLEEPING]:
                 ring(process.connection)
-        began, limit = monotonic(), self._timeout(opened)
+        began = monotonic()
+        limit = self.last_limit = self._timeout(opened)
         self.patience.wait(
             lambda: all(words[Board.FINISHED] == generation for words in board.workers),
             lambda: self._sleep(board, began, limit),
         )
         opened.longest = max(FADING * opened.longest, monotonic() - began)
+        for process in self.processes:
+            process.stopped_since = None
 
     def _timeout(self, opened: Opened) -> float:
         """How long a round may take: what was asked for, or what those before it suggest."""
@@ -258,7 +268,11 @@ class LocalGroup(WorkerGroup):
         _raise_first(errors)
 
     def _ask(
-        self, processes: Sequence[Process], message: dict[str, Any], *segments: Segment | None
+        self,
+        processes: Sequence[Process],
+        message: dict[str, Any],
+        *segments: Segment | None,
+        seconds: float = UNMEASURED_SECONDS,
     ) -> None:
         """Send workers a message with memory, and wait until they have done what it says.
 
@@ -270,7 +284,8 @@ class LocalGroup(WorkerGroup):
         for process in processes:
             process.send(message | {"message": self.messages}, descriptors)
         answers: dict[int, dict[str, Any]] = {}
-        end = monotonic() + UNMEASURED_SECONDS
+        self.last_limit = seconds
+        end = monotonic() + seconds
         while len(answers) < len(processes):
             for number, answer in self._messages().items():
                 if answer.get("message") == self.messages:
@@ -283,6 +298,8 @@ class LocalGroup(WorkerGroup):
     # Who is there
 
     def settle(self) -> None:
+        if self.is_settled:
+            return
         if self.members is None:
             self._join()
         members = self.members
@@ -294,8 +311,10 @@ class LocalGroup(WorkerGroup):
                 self._ask(lacking, message, loaded.segment)
             for each in lacking:
                 each.datasets.add(name)
-        for name in self.opened.keys() - members.told:
-            self._open(name, self.opened[name], members)
+        for name, opened in self.opened.items():
+            if name not in members.told:
+                self._open(name, opened, members)
+        self.is_settled = True
 
     def _open(self, name: str, opened: Opened, members: Members) -> None:
         _, sums = opened.task.sizes(opened.options)
@@ -337,38 +356,36 @@ class LocalGroup(WorkerGroup):
         held = assign(self.shards, len(self.processes))
         for number, (process, shards) in enumerate(zip(self.processes, held, strict=True)):
             process.number, process.held = number, shards
+        self._await_greetings()
         own = arithmetic()
-        for process, greeting in self._greetings().items():
-            self._check_arithmetic(own, greeting["arithmetic"], process.number)
-            process.greeted = True
+        for process in self.processes:
+            if not process.is_checked:
+                assert process.greeting is not None
+                self._check_arithmetic(own, process.greeting["arithmetic"], process.number)
+                process.is_checked = True
         segment = Segment.create(Board.size(len(self.processes)))
         members = Members(held, segment, Board(segment.memory))
         members.board.driver[Board.GENERATION] = self.generation
         message = {"held": held, "shards": self.shards}
         try:
             for process in self.processes:
-                self._ask([process], message | {"join": process.number}, segment)
+                part = message | {"join": process.number}
+                self._ask([process], part, segment, seconds=self.last_limit)
         finally:
             segment.close_descriptor()
         self.members = members
 
-    def _greetings(self) -> dict[Process, dict[str, Any]]:
-        """What the workers that are new say first.
+    def _await_greetings(self) -> None:
+        """Wait until all workers have started.
 
         Raises:
-            WorkerLost: one did not start in time.
+            WorkerLost: one did not in time.
         """
-        new = [process for process in self.processes if not process.greeted]
-        greetings: dict[Process, dict[str, Any]] = {}
         end = monotonic() + START_SECONDS
-        while len(greetings) < len(new):
-            for number, message in self._messages().items():
-                if "arithmetic" in message:
-                    greetings[self.processes[number]] = message
+        while late := [process for process in self.processes if process.greeting is None]:
+            self._messages()
             if monotonic() > end:
-                late = next(each for each in new if each not in greetings)
-                raise late.lost(f"did not start in {START_SECONDS:.0f} s")
-        return greetings
+                raise late[0].lost(f"did not start in {START_SECONDS:.0f} s")
 
     def _check_arithmetic(self, own: dict[str, Any], theirs: dict[str, Any], number: int) -> None:
         try:
@@ -381,17 +398,29 @@ class LocalGroup(WorkerGroup):
     def bury(self, loss: WorkerLost) -> list[WorkerLost]:
         if self.members is not None:
             self.members.board.driver[Board.ABANDONED] = self.generation
-        self.members = None
+        self.members, self.is_settled = None, False
         sleep(TOGETHER_SECONDS)
-        dead = [each for each in self.processes if each.has_ended() or each.number == loss.worker]
-        losses = [loss, *(each.lost() for each in dead if each.number != loss.worker)]
-        for process in dead:
+        losses = {loss.worker: loss}
+        for process in self.processes:
+            if process.number not in losses and (other := self._loss_of(process)) is not None:
+                losses[process.number] = other
+        lost = [each for each in self.processes if each.number in losses]
+        for process in lost:
             process.end(at_once=True)
-        self.processes = [each for each in self.processes if each not in dead]
+        self.processes = [each for each in self.processes if each not in lost]
         self.poll = select.poll()
         for process in self.processes:
             self.poll.register(process.connection.fileno(), select.POLLIN)
-        return sorted(losses, key=lambda each: each.worker)
+        return [losses[number] for number in sorted(losses)]
+
+    def _loss_of(self, process: Process) -> WorkerLost | None:
+        """How a worker was lost with another one; None where it was not."""
+        if process.has_ended():
+            return process.lost()
+        stopped = process.stopped_for()
+        if stopped > TOGETHER_PART * self.step_timeout:
+            return process.lost(f"was stopped for {stopped:.3g} s")
+        return None
 
     def close(self, at_once: bool = False) -> None:
         for process in self.processes:

@@ -30,8 +30,10 @@ class Process:
     Attributes:
         number: of the worker.
         held: its shards, once it has joined.
-        greeted: it has started.
+        greeting: what it said when it had started; None before.
+        is_checked: its arithmetic is known to be the driver's, or was warned of.
         datasets: those it knows.
+        stopped_since: when it was first seen to be stopped, since something was heard of it.
 
     Raises:
         OSError: it cannot be started.
@@ -40,9 +42,10 @@ class Process:
     def __init__(self, number: int) -> None:
         self.number = number
         self.held: tuple[int, ...] = ()
-        self.greeted = False
+        self.greeting: dict[str, Any] | None = None
+        self.is_checked = False
         self.datasets: set[str] = set()
-        self._stopped_since: float | None = None
+        self.stopped_since: float | None = None
         ours, theirs = socket.socketpair()
         with theirs:
             self.popen = subprocess.Popen(  # noqa: S603 - our own module, no shell
@@ -82,17 +85,29 @@ class Process:
             raise self.lost(f"did not write for {MESSAGE_SECONDS} s") from None
         except (EOFError, OSError):
             raise self.lost() from None
-        return None if received is None else received[0]
+        self.stopped_since = None
+        if received is None:
+            return None
+        message, _ = received
+        if "arithmetic" in message:
+            self.greeting = message
+        return message
 
     def check_stopped(self, seconds: float) -> None:
         """Raise WorkerLost when the process has been stopped (by SIGSTOP, say) for so long."""
+        since = self.stopped_for()
+        if since > seconds:
+            raise self.lost(f"was stopped for {since:.3g} s")
+
+    def stopped_for(self) -> float:
+        """For how many seconds the process has been seen to be stopped."""
         options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
         if self.has_ended() or os.waitid(os.P_PID, self.popen.pid, options) is None:
-            self._stopped_since = None
-        elif self._stopped_since is None:
-            self._stopped_since = monotonic()
-        elif (since := monotonic() - self._stopped_since) > seconds:
-            raise self.lost(f"was stopped for {since:.3g} s")
+            self.stopped_since = None
+            return 0.0
+        if self.stopped_since is None:
+            self.stopped_since = monotonic()
+        return monotonic() - self.stopped_since
 
     def has_ended(self) -> bool:
         """Whether the process is gone."""
@@ -106,7 +121,7 @@ class Process:
             if status is None:
                 what = "is out of reach"
             elif status < 0:
-                what = f"was killed by {signal.Signals(-status).name}"
+                what = f"was killed by {_signal_name(-status)}"
             else:
                 what = f"ended with status {status}"
         return WorkerLost(self.number, self.held, what)
@@ -122,6 +137,13 @@ class Process:
                 return
             except subprocess.TimeoutExpired:
                 at_once = True
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def _python_path() -> str:

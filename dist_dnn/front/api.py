@@ -92,8 +92,8 @@ def train(
     launch = import_launch()
     settings = launch.Settings(backend, workers, allow_mixed_cpus, max_failures, step_timeout)
     every = Every.parse(checkpoint_every)
-    if keep < 1:
-        raise InputError(f"keep must be a whole number above 0, not {keep}")
+    if type(keep) is not int or keep < 1:
+        raise InputError(f"keep must be a whole number above 0, not {keep!r}")
     report = make_progress(progress)
     with ExitStack() as stack:
         begun = _begun(out, resume, stack)
@@ -102,8 +102,9 @@ def train(
             target, chosen = _new_experiment(target, given, out)
         else:
             target, chosen = begun.target, begun.go_on_with(target, given)
-            if begun.is_completed and chosen.epochs == begun.hyperparameters.epochs:
+            if begun.is_completed and chosen.epochs <= begun.hyperparameters.epochs:
                 return _completed(begun, resume)
+            begun.check_epochs(chosen.epochs)
         _check_workers(workers, chosen.shards)
         session = _Session(data, target, chosen, validation, settings, begun)
         stack.enter_context(stopping.handled())
@@ -152,12 +153,14 @@ class _Session:
             arithmetic(),
         )
         path, every, keep = directory
+        if self.begun is not None:
+            mixed = self.settings.allow_mixed_cpus
+            surroundings = self.begun.check_same(surroundings, state, mixed)
         run = RunDirectory(path, model, surroundings, asdict(self.settings), keep)
         with stopping.postponed(), ExitStack() as stack:
             if self.begun is None:
                 run.begin(state, stack)
             else:
-                self.begun.check_same(surroundings, state, self.settings.allow_mixed_cpus)
                 state.restore(self.begun.checkpoint.state)
                 run.go_on(state, self.begun.status)
                 report.resume(state.step)
@@ -186,7 +189,7 @@ def _completed(begun: Begun, resume: bool | str) -> Run:
             f"{begun.path} is complete, with all of its {begun.hyperparameters.epochs} epochs: "
             f"there is nothing to resume; give more --epochs to go on"
         )
-    return Run(begun.checkpoint.state.history, Model.load(str(begun.path)), begun.path)
+    return Run(begun.history, Model.load(str(begun.path)), begun.path)
 
 
 def _with_validation(

@@ -9,14 +9,13 @@ from io import TextIOWrapper
 from itertools import takewhile
 from typing import Any, NoReturn
 
-from dist_dnn import stopping
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.hyperparameters import Hyperparameters, suggestion, what_must_be
 from dist_dnn.nn.activations import ACTIVATIONS
 from dist_dnn.nn.network import INITIALIZATIONS
 from dist_dnn.nn.optimizers import OPTIMIZERS
 from dist_dnn.nn.schedules import SCHEDULES
-from dist_dnn.notices import say
+from dist_dnn.notices import complain
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -32,44 +31,42 @@ choose it once, at the most workers that will ever be used.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status: 0, 1 for a failure, 2 for a mistake, 128 + signal.
+        The exit status: 0, 1 for a failure, 2 for a mistake.
+
+    Raises:
+        Stopped: a signal ended it.
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal can write α
-    stopping.install()
     try:
         chosen = _parser().parse_args(arguments)
         chosen.command(chosen)
         print(end="", flush=True)
     except InputError as error:
-        return _complain(error, 2)
+        return _failed(error, 2)
     except RunError as error:
-        return _complain(error, 1)
-    except stopping.Stopped as stopped:
-        stopping.ignore()
-        return _complain(stopped, 128 + stopped.number)
+        return _failed(error, 1)
     except MemoryError as error:
-        return _complain(f"there is not enough memory: {error}", 1)
+        return _failed(f"there is not enough memory: {error}", 1)
     except OSError as error:
         if sys.stdout is not None:  # it may be what cannot be written: drop what it holds
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         # Where whoever read standard output has gone, there is nobody to tell.
-        return 1 if isinstance(error, BrokenPipeError) else _complain(error, 1)
+        return 1 if isinstance(error, BrokenPipeError) else _failed(error, 1)
     return 0
 
 
-def _complain(what: BaseException | str, status: int) -> int:
-    """Say in one line what is wrong, and what was noted about it on the way."""
-    whole = "; ".join([str(what), *getattr(what, "__notes__", ())])
-    say(f"error: {' '.join(whole.split())}")
+def _failed(what: BaseException | str, status: int) -> int:
+    complain(what)
     return status
 
 
 _RESUME = "--resume"
+_RESUME_VALUES: dict[str, bool | str] = {"": True, "auto": "auto"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,7 +83,7 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self._subparsers is None:  # before what is missing: it may be there, misspelt
             # By itself, the flag would take what stands behind it for its value.
-            args = [f"{_RESUME}=yes" if each == _RESUME else each for each in args]
+            args = [f"{_RESUME}=" if each == _RESUME else each for each in args]
             for flag in takewhile(lambda argument: argument != "--", args):
                 if flag.startswith("--"):
                     self._check_known(flag.partition("=")[0])
@@ -259,7 +256,9 @@ def _add_train(commands: Any) -> None:
                 help=help,
             )
     _add_reach(parser, workers=2)
-    _add_survival(parser)
+    survival = parser.add_argument_group("checkpoints and faults (none of these changes a bit)")
+    for flag, settings in _SURVIVAL.items():
+        survival.add_argument(flag, **settings)
     parser.add_argument(
         "--progress",
         default="auto",
@@ -268,43 +267,46 @@ def _add_train(commands: Any) -> None:
     )
 
 
-def _add_survival(parser: Any) -> None:
-    group = parser.add_argument_group("checkpoints and faults (none of these changes a bit)")
-    group.add_argument(
-        _RESUME,
-        choices=("yes", "auto"),
-        metavar="auto",
-        default=False,
-        help="go on with RUN, which knows its target and hyperparameters; --resume=auto starts it "
-        "where it is not there, and leaves it as it is when it is complete",
-    )
-    group.add_argument(
-        "--checkpoint-every",
-        metavar="N|SECONDSs",
-        default="60s",
-        help="steps, or seconds, between checkpoints within an epoch (default %(default)s)",
-    )
-    group.add_argument(
-        "--keep",
-        type=_whole_number,
-        default=3,
-        metavar="N",
-        help="newest checkpoints that stay, beside the best by validation (default %(default)s)",
-    )
-    group.add_argument(
-        "--max-failures",
-        type=_whole_number,
-        default=3,
-        metavar="N",
-        help="how often workers may be lost in one step (default %(default)s)",
-    )
-    group.add_argument(
-        "--step-timeout",
-        type=_seconds,
-        metavar="SECONDS",
-        help="after which a silent worker is taken for lost (default 30); never less than ten "
+def _resume(text: str) -> bool | str:
+    if text in _RESUME_VALUES:
+        return _RESUME_VALUES[text]
+    raise argparse.ArgumentTypeError(f"must stand by itself or be --resume=auto, not {text!r}")
+
+
+_SURVIVAL: dict[str, dict[str, Any]] = {
+    _RESUME: {
+        "nargs": "?",
+        "type": _resume,
+        "metavar": "auto",
+        "default": False,
+        "help": "go on with RUN, which knows its target and hyperparameters; --resume=auto starts "
+        "it where it is not there, and leaves it as it is when it is complete",
+    },
+    "--checkpoint-every": {
+        "metavar": "N|SECONDSs",
+        "default": "60s",
+        "help": "steps, or seconds, between checkpoints within an epoch (default %(default)s)",
+    },
+    "--keep": {
+        "type": _whole_number,
+        "metavar": "N",
+        "default": 3,
+        "help": "newest checkpoints that stay, beside the best by validation (default %(default)s)",
+    },
+    "--max-failures": {
+        "type": _whole_number,
+        "metavar": "N",
+        "default": 3,
+        "help": "how often workers may be lost in one step (default %(default)s)",
+    },
+    "--step-timeout": {
+        "type": _seconds,
+        "metavar": "SECONDS",
+        "help": "after which a silent worker is taken for lost (default 30); never less than ten "
         "times the longest step",
-    )
+    },
+}
+"""The flags of what changes no bit: checkpoints, and how faults are survived."""
 
 
 def _flag(name: str) -> str:

@@ -41,7 +41,7 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
         backend=chosen.backend,
         out=chosen.out,
         progress=chosen.progress,
-        resume={"yes": True}.get(chosen.resume, chosen.resume),
+        resume=chosen.resume,
         checkpoint_every=chosen.checkpoint_every,
         keep=chosen.keep,
         max_failures=chosen.max_failures,
