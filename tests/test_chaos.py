@@ -1,0 +1,73 @@
+"""Nothing is lost while workers and drivers are killed and stopped and the disk fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "chaos.py"
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
+
+
+def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def check_nothing_is_lost(runs: int, seed: int) -> None:
+    done = chaos("--backend", "local", "--runs", str(runs), "--seed", str(seed))
+    assert done.returncode == 0, done.stderr + done.stdout
+    report = json.loads(done.stdout)
+    assert report["failures"] == report["left_behind"] == []
+    assert report["runs"] == report["finished"] == report["right_digest"] == runs
+    assert sum(report["faults"].values()) > runs / 2
+
+
+def test_nothing_is_lost_by_faults_of_each_kind() -> None:
+    check_nothing_is_lost(runs=7, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_nothing_is_lost_by_many_faults() -> None:
+    check_nothing_is_lost(runs=30, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--runs", "0"], "--runs"),
+        (["--workers", "5"], "--workers"),
+        (["--faults", "kill,fire"], "'fire'"),
+        (["--backend", "paper"], "'paper'"),
+        (["--hammer"], "--hammer"),
+    ],
+)
+def test_a_bad_flag_is_one_line(arguments: list[str], says: str) -> None:
+    done = chaos(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    script = subprocess.Popen(
+        [sys.executable, SCRIPT],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while script.poll() is None and not list(tmp_path.glob("chaos-*/undisturbed-*")):
+        time.sleep(0.01)
+    script.send_signal(signal.SIGINT)
+    _, errors = script.communicate(timeout=60)
+    assert (script.returncode, errors) == (130, "error: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
