@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -79,18 +79,19 @@ def write_checkpoint(
     Raises:
         OSError: it cannot be written.
     """
-    metadata = {
-        STATE: json.dumps({"format": FORMAT, **state.to_json()}, allow_nan=False),
-        METRICS: metrics,
-        SURROUNDINGS: surroundings.text,
-    }
-    metadata[CHECKSUM] = _checksum(metadata, state.vectors)
-    with atomically(path_of(folder, state.step)) as made:
-        _write_safetensors(made, state.vectors, metadata)
+    path = path_of(folder, state.step)
+    with atomically(path) as made, made.open("wb") as file:
+        metadata = {
+            STATE: json.dumps({"format": FORMAT, **state.to_json()}, allow_nan=False),
+            METRICS: metrics,
+            SURROUNDINGS: surroundings.text,
+        }
+        metadata[CHECKSUM] = _checksum(metadata, state.vectors)
+        _write_safetensors(file, state.vectors, metadata)
 
 
 def _write_safetensors(
-    path: Path, vectors: Mapping[str, Array], metadata: Mapping[str, str]
+    file: BinaryIO, vectors: Mapping[str, Array], metadata: Mapping[str, str]
 ) -> None:
     """Write vectors in the format of safetensors: the length of a header, the header, the numbers.
 
@@ -104,10 +105,9 @@ def _write_safetensors(
         header[name] = {"dtype": "F32", "shape": vector.shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for vector in vectors.values():
-            file.write(vector.astype("<f4", copy=False).data)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for vector in vectors.values():
+        file.write(vector.astype("<f4", copy=False).data)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -167,8 +167,7 @@ class RunDirectory:
         self._lines.append(_metrics_line(state.history[-1]))
         self.write_checkpoint(state)  # first: the others can be made from it
         with _writing(self.path):
-            if not self._abandoned:
-                self._write_model(self.path, state)
+            self._write_model(self.path, state)
             if not self._abandoned:
                 append_line(self.path / METRICS_FILE, self._lines[-1])
 
@@ -178,7 +177,8 @@ class RunDirectory:
         Raises:
             CannotWrite: it cannot be written.
         """
-        if not state.is_finite:  # that will be said at the latest when the epoch ends
+        # What is not finite will be said at the latest when the epoch ends.
+        if not state.is_finite or self._abandoned:
             return
         with _writing(self.path):
             write_checkpoint(self.path / FOLDER, state, self._metrics(), self._surroundings)
@@ -219,7 +219,9 @@ class RunDirectory:
 
     def _write_model(self, path: Path, state: TrainingState) -> None:
         parameters = Parameters(self._model.network, state.vectors[PARAMETERS])
-        write_atomically(path / MODEL_FILE, self._model.with_parameters(parameters).to_bytes())
+        content = self._model.with_parameters(parameters).to_bytes()
+        if not self._abandoned:
+            write_atomically(path / MODEL_FILE, content)
 
     def _write_status(self, path: Path, state: TrainingState) -> None:
         self._status |= {"epoch": len(state.history), "step": state.step, "updated": _now()}
