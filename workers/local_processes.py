@@ -98,7 +98,6 @@ class Members:
     """
 
     held: list[tuple[int, ...]]
-    segment: Segment
     board: Board
     told: set[str] = field(default_factory=set)
     """The tasks that all of them have open."""
@@ -364,7 +363,7 @@ class LocalGroup(WorkerGroup):
                 self._check_arithmetic(own, process.greeting["arithmetic"], process.number)
                 process.is_checked = True
         segment = Segment.create(Board.size(len(self.processes)))
-        members = Members(held, segment, Board(segment.memory))
+        members = Members(held, Board(segment.memory))
         members.board.driver[Board.GENERATION] = self.generation
         message = {"held": held, "shards": self.shards}
         try:

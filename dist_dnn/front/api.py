@@ -145,17 +145,11 @@ class _Session:
             with stopping.postponed():
                 trainer.run(epochs, report, NoKeeper())
             return Run(state.history, model.detached(), None)
-        surroundings = Surroundings(
-            {"target": self.target, **hyperparameters.to_mapping()},
-            model.data_to_json(),
-            fingerprint(group, experiment),
-            environment(),
-            arithmetic(),
-        )
-        path, every, keep = directory
+        surroundings = self._surroundings(model, fingerprint(group, experiment))
         if self.begun is not None:
             mixed = self.settings.allow_mixed_cpus
             surroundings = self.begun.check_same(surroundings, state, mixed)
+        path, every, keep = directory
         run = RunDirectory(path, model, surroundings, asdict(self.settings), keep)
         with stopping.postponed(), ExitStack() as stack:
             if self.begun is None:
@@ -167,6 +161,10 @@ class _Session:
             with Recorder(run, state, every) as recorder:
                 trainer.run(epochs, report, recorder)
         return Run(state.history, model.detached(), path)
+
+    def _surroundings(self, model: Model, data: dict[str, Any]) -> Surroundings:
+        experiment = {"target": self.target, **self.hyperparameters.to_mapping()}
+        return Surroundings(experiment, model.data_to_json(), data, environment(), arithmetic())
 
 
 def _begun(out: str | Path | None, resume: bool | str, stack: ExitStack) -> Begun | None:
