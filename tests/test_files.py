@@ -1,7 +1,6 @@
 """Files are whole or not there, and one process at a time writes in a folder."""
 
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from limits import file_sizes
 
 from dist_dnn.errors import InputError
 from dist_dnn.files import (
@@ -28,27 +28,19 @@ def test_a_file_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["x"]
 
 
-@pytest.fixture
-def no_file_above_1000_bytes() -> object:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.usefixtures("no_file_above_1000_bytes")
 def test_a_file_that_cannot_be_written_leaves_the_older_one(tmp_path: Path) -> None:
     write_atomically(tmp_path / "x", b"older")
-    with pytest.raises(OSError, match="too large"):
+    with file_sizes() as limit, pytest.raises(OSError, match="too large"):
+        limit(1000)
         write_atomically(tmp_path / "x", bytes(1001))
     assert (tmp_path / "x").read_bytes() == b"older"
     assert os.listdir(tmp_path) == ["x"]
 
 
-@pytest.mark.usefixtures("no_file_above_1000_bytes")
 def test_a_line_is_appended_whole_or_not_at_all(tmp_path: Path) -> None:
     append_line(tmp_path / "x", "a" * 600)
-    with pytest.raises(OSError, match="too large"):
+    with file_sizes() as limit, pytest.raises(OSError, match="too large"):
+        limit(1000)
         append_line(tmp_path / "x", "b" * 600)
     append_line(tmp_path / "x", "c")
     assert (tmp_path / "x").read_text() == "a" * 600 + "\nc\n"

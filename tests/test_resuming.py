@@ -4,14 +4,13 @@ import json
 import os
 import random
 import re
-import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from limits import file_sizes
 
 import dist_dnn.tracking
 from dist_dnn import Hyperparameters, InputError, RunError, train
@@ -276,18 +276,15 @@ def test_auto_leaves_a_completed_run_as_it_is(tmp_path: Path) -> None:
     assert (fewer.digest, fewer.history) == (first.digest, first.history)
 
 
-def test_more_epochs_that_were_cut_off_are_not_taken_for_done(
-    tmp_path: Path, after: After, file_size_limit: Callable[[int], None]
-) -> None:
+def test_more_epochs_that_were_cut_off_are_not_taken_for_done(tmp_path: Path) -> None:
     given = {"epochs": 1, "batch_size": 300}
     expected = trained(tmp_path / "at once", given | {"epochs": 3})
     trained(tmp_path / "run", given)
     more: dict[str, Any] = {"out": tmp_path / "run", "resume": "auto", "workers": 0}
-    file_size_limit(900)  # enough for the hyperparameters, not for what comes then
-    with pytest.raises(RunError, match="cannot be written"):
+    with file_sizes() as limit, pytest.raises(RunError, match="cannot be written"):
+        limit(900)  # enough for the hyperparameters, not for what comes then
         train(DIGITS, None, {"epochs": 3}, **more)
     assert "epochs = 3" in (tmp_path / "run" / "hyperparameters.toml").read_text()
-    file_size_limit(resource.RLIM_INFINITY)
     train(DIGITS, None, {"epochs": 3}, **more)
     assert what_is_left(tmp_path / "run") == expected
 
@@ -592,36 +589,28 @@ def test_data_that_changes_under_a_run_is_noticed_when_it_is_read_again(
     ]
 
 
-@pytest.fixture
-def file_size_limit() -> Iterator[Callable[[int], None]]:
-    """Sets how long files may become, which stands for a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("step", [3, 6, 7, 8, 15])
 def test_a_full_disk_ends_the_run_and_can_be_gone_on_from(
-    step: int, tmp_path: Path, after: After, file_size_limit: Callable[[int], None]
+    step: int, tmp_path: Path, after: After
 ) -> None:
     given = {"batch_size": 300}
     expected = trained(tmp_path / "undisturbed", given)
-    after(step, lambda: file_size_limit(200))
     out = tmp_path / "run"
-    with pytest.raises(RunError, match=r"run/[\w/.-]+ cannot be written: .*too large") as caught:
+    with (
+        file_sizes() as limit,
+        pytest.raises(RunError, match=r"run/[\w/.-]+ cannot be written: .*too large") as caught,
+    ):
+        after(step, lambda: limit(200))
         trained(out, given, checkpoint_every=1)
-    file_size_limit(resource.RLIM_INFINITY)
     assert "--resume" in caught.value.__notes__[0]
     after(0)
     train(DIGITS, out=out, resume=True, workers=0)
     assert what_is_left(out) == expected
 
 
-def test_a_run_that_cannot_be_written_at_all_leaves_nothing(
-    tmp_path: Path, file_size_limit: Callable[[int], None]
-) -> None:
-    file_size_limit(200)
-    with pytest.raises(RunError, match="cannot be written"):
+def test_a_run_that_cannot_be_written_at_all_leaves_nothing(tmp_path: Path) -> None:
+    with file_sizes() as limit, pytest.raises(RunError, match=r"/run/\S+ cannot be written"):
+        limit(200)
         trained(tmp_path / "run", {})
     assert os.listdir(tmp_path) == []
 

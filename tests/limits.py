@@ -1,0 +1,22 @@
+"""A limit of files' sizes, which stands for a disk that is full."""
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def file_sizes() -> Iterator[Callable[[int | None], None]]:
+    """Gives what sets how long this process may make any file; None ends the limit.
+
+    It must end before a test does: pytest writes its report, perhaps into a file.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size: int | None) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before if size is None else (size, before[1]))
+
+    try:
+        yield limit
+    finally:
+        limit(None)
