@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def file_sizes() -> Iterator[Callable[[int | None], None]]:
-    """Gives what sets how long this process may make any file; None ends the limit.
+def file_sizes(first: int | None = None) -> Iterator[Callable[[int | None], None]]:
+    """Limit how long this process may make any file; gives what sets another limit, or none.
 
     It must end before a test does: pytest writes its report, perhaps into a file.
     """
@@ -16,6 +16,7 @@ def file_sizes() -> Iterator[Callable[[int | None], None]]:
     def limit(size: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before if size is None else (size, before[1]))
 
+    limit(first)
     try:
         yield limit
     finally:

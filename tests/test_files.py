@@ -30,8 +30,7 @@ def test_a_file_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_leaves_the_older_one(tmp_path: Path) -> None:
     write_atomically(tmp_path / "x", b"older")
-    with file_sizes() as limit, pytest.raises(OSError, match="too large"):
-        limit(1000)
+    with file_sizes(1000), pytest.raises(OSError, match="too large"):
         write_atomically(tmp_path / "x", bytes(1001))
     assert (tmp_path / "x").read_bytes() == b"older"
     assert os.listdir(tmp_path) == ["x"]
@@ -39,8 +38,7 @@ def test_a_file_that_cannot_be_written_leaves_the_older_one(tmp_path: Path) -> N
 
 def test_a_line_is_appended_whole_or_not_at_all(tmp_path: Path) -> None:
     append_line(tmp_path / "x", "a" * 600)
-    with file_sizes() as limit, pytest.raises(OSError, match="too large"):
-        limit(1000)
+    with file_sizes(1000), pytest.raises(OSError, match="too large"):
         append_line(tmp_path / "x", "b" * 600)
     append_line(tmp_path / "x", "c")
     assert (tmp_path / "x").read_text() == "a" * 600 + "\nc\n"

@@ -281,8 +281,8 @@ def test_more_epochs_that_were_cut_off_are_not_taken_for_done(tmp_path: Path) ->
     expected = trained(tmp_path / "at once", given | {"epochs": 3})
     trained(tmp_path / "run", given)
     more: dict[str, Any] = {"out": tmp_path / "run", "resume": "auto", "workers": 0}
-    with file_sizes() as limit, pytest.raises(RunError, match="cannot be written"):
-        limit(900)  # enough for the hyperparameters, not for what comes then
+    # It is enough for the hyperparameters, and not for what comes then.
+    with file_sizes(900), pytest.raises(RunError, match="cannot be written"):
         train(DIGITS, None, {"epochs": 3}, **more)
     assert "epochs = 3" in (tmp_path / "run" / "hyperparameters.toml").read_text()
     train(DIGITS, None, {"epochs": 3}, **more)
@@ -596,12 +596,11 @@ def test_a_full_disk_ends_the_run_and_can_be_gone_on_from(
     given = {"batch_size": 300}
     expected = trained(tmp_path / "undisturbed", given)
     out = tmp_path / "run"
-    with (
-        file_sizes() as limit,
-        pytest.raises(RunError, match=r"run/[\w/.-]+ cannot be written: .*too large") as caught,
-    ):
+    says = r"run/[\w/.-]+ cannot be written: .*too large"
+    with file_sizes() as limit:
         after(step, lambda: limit(200))
-        trained(out, given, checkpoint_every=1)
+        with pytest.raises(RunError, match=says) as caught:
+            trained(out, given, checkpoint_every=1)
     assert "--resume" in caught.value.__notes__[0]
     after(0)
     train(DIGITS, out=out, resume=True, workers=0)
@@ -609,8 +608,7 @@ def test_a_full_disk_ends_the_run_and_can_be_gone_on_from(
 
 
 def test_a_run_that_cannot_be_written_at_all_leaves_nothing(tmp_path: Path) -> None:
-    with file_sizes() as limit, pytest.raises(RunError, match=r"/run/\S+ cannot be written"):
-        limit(200)
+    with file_sizes(200), pytest.raises(RunError, match=r"/run/\S+ cannot be written"):
         trained(tmp_path / "run", {})
     assert os.listdir(tmp_path) == []
 
