@@ -58,6 +58,7 @@ def train(flags: str = "", workers: int = 0) -> str:
     return f"train data.parquet --target kind --out new --workers {workers} {flags}"
 
 
+RESUME = "train data.parquet --out run --resume --workers 0"
 EVALUATE = "evaluate run data.parquet"
 PREDICT = "predict run data.parquet --out new.parquet"
 DIGEST = "digest run"
@@ -218,6 +219,11 @@ def model_file(content: str | bytes) -> Change:
 def model_folder(inside: Path) -> None:
     (inside / "run" / "model.safetensors").unlink()
     (inside / "run" / "model.safetensors").mkdir()
+
+
+def damaged_checkpoints(inside: Path) -> None:
+    for path in (inside / "run" / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
 
 
 NEITHER = "is truncated or no safetensors file"
@@ -406,6 +412,36 @@ CASES = {
         train("--out locked/new"), ("locked", "not writable", "--out"), unwritable, NEEDS_ROOT_NOT
     ),
     "run in /proc": Case(train("--out /proc/new"), ("/proc/new", "--out"), mark=NEEDS_PROC),
+    # resuming
+    "resume nothing": Case(f"{RESUME} --out nowhere", ("no run nowhere", "--resume=auto")),
+    "resume what is no run": Case(f"{RESUME} --out x", ("x is no run",), folder("x")),
+    "resume a complete run": Case(RESUME, ("run is complete", "nothing to resume", "--epochs")),
+    "resume with fewer epochs": Case(f"{RESUME} --epochs 0", ("run is complete",)),
+    "resume another experiment": Case(
+        f"{RESUME} --epochs 3 --learning-rate 0.5", ("learning_rate 0.001, not 0.5", "--out")
+    ),
+    "resume another target": Case(f"{RESUME} --epochs 3 --target width", ("'kind'", "'width'")),
+    "resume with other data": Case(
+        f"{RESUME} --epochs 3", ("data has changed", "other values"), data(kind=[0, 1] * 20)
+    ),
+    "resume with other columns, workers": Case(
+        f"{RESUME} --epochs 3 --workers 2",
+        ("data has changed", "column 'extra'"),
+        data(extra=[1.5] * ROWS),
+    ),
+    "resume without a sound checkpoint": Case(
+        f"{RESUME} --epochs 3", ("none of the 2 checkpoints", "is sound"), damaged_checkpoints
+    ),
+    "resume maybe": Case(train("--resume=maybe"), ("--resume", "'maybe'")),
+    "checkpoint every 5m": Case(train("--checkpoint-every 5m"), ("checkpoint_every", "'5m'")),
+    "checkpoint every 0": Case(train("--checkpoint-every 0"), ("checkpoint_every", "above 0")),
+    "keep 0": Case(train("--keep 0"), ("keep", "above 0")),
+    "keep all": Case(train("--keep all"), ("--keep", "whole number")),
+    "max failures -1": Case(train("--max-failures -1"), ("max_failures", "at least 0")),
+    "step timeout 0": Case(train("--step-timeout 0"), ("step_timeout", "above 0")),
+    "step timeout soon": Case(train("--step-timeout soon"), ("--step-timeout", "'soon'")),
+    "on divergence": Case(train("--on-divergence hope"), ("--on-divergence", "rollback")),
+    "schedule epochs": Case(train("--schedule-epochs 0"), ("--schedule-epochs", "above 0")),
     # other commands
     "digest of a folder": Case("digest x", ("x is no run", "model.safetensors"), folder("x")),
     "digest of nothing": Case("digest nowhere", ("nowhere is no run directory",)),
