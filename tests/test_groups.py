@@ -290,6 +290,20 @@ def test_a_worker_that_works_has_not_been_stopped_for_long() -> None:
         assert process.stopped_since is None
 
 
+def test_a_worker_that_has_ended_is_not_stopped() -> None:
+    with LocalGroup(SHARDS, 1) as group:
+        process = group.processes[0]
+        process.popen.send_signal(signal.SIGSTOP)
+        while process.stopped_for() == 0:
+            time.sleep(0.01)
+        process.popen.kill()
+        os.waitid(os.P_PID, process.popen.pid, os.WEXITED | os.WNOWAIT)
+        assert process.popen.returncode is None  # nobody has asked after it yet
+        assert process.stopped_for() == 0
+        assert process.has_ended()
+        assert process.stopped_for() == 0
+
+
 def test_what_ended_a_worker_is_said_of_any_signal() -> None:
     with LocalGroup(SHARDS, 1, max_failures=0) as group:
         group.settle()

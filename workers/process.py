@@ -101,13 +101,21 @@ class Process:
 
     def stopped_for(self) -> float:
         """For how many seconds the process has been seen to be stopped."""
-        options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
-        if self.has_ended() or os.waitid(os.P_PID, self.popen.pid, options) is None:
+        if not self._is_stopped():
             self.stopped_since = None
             return 0.0
         if self.stopped_since is None:
             self.stopped_since = monotonic()
         return monotonic() - self.stopped_since
+
+    def _is_stopped(self) -> bool:
+        if not hasattr(os, "waitid"):  # then only the time that a round takes tells
+            return False
+        options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        try:
+            return os.waitid(os.P_PID, self.popen.pid, options) is not None
+        except ChildProcessError:  # it ended just now
+            return False
 
     def has_ended(self) -> bool:
         """Whether the process is gone."""
