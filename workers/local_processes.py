@@ -416,9 +416,10 @@ class LocalGroup(WorkerGroup):
         """How a worker was lost with another one; None where it was not."""
         if process.has_ended():
             return process.lost()
-        stopped = process.stopped_for()
-        if stopped > TOGETHER_PART * self.step_timeout:
-            return process.lost(f"was stopped for {stopped:.3g} s")
+        try:
+            process.check_stopped(TOGETHER_PART * self.step_timeout)
+        except WorkerLost as loss:
+            return loss
         return None
 
     def close(self, at_once: bool = False) -> None:
