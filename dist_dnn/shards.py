@@ -134,13 +134,13 @@ Place = TypeVar("Place")
 
 
 def joining_additions(
-    subtrees: Mapping[tuple[int, int], Place], shards: int
+    subtrees: Mapping[tuple[int, int], Place], first: int, stop: int
 ) -> tuple[list[tuple[Place, Place]], Place]:
-    """How the workers' subtrees are added up along the same tree.
+    """How workers' subtrees are added up along the same tree.
 
     Args:
-        subtrees: where the sum of each subtree [first, stop) is; together they cover the tree.
-        shards: S.
+        subtrees: where the sum of each subtree is; together they cover [first, stop).
+        first, stop: the subtree to add up; all of the tree is [0, S).
 
     Returns:
         Pairs (into, other) of places to add, in order, and the place of the total.
@@ -155,5 +155,5 @@ def joining_additions(
         additions.append((left, right))
         return left
 
-    total = visit(0, shards)
+    total = visit(first, stop)
     return additions, total

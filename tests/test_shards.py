@@ -109,7 +109,7 @@ def test_any_holding_adds_up_to_the_bits_of_the_fixed_tree(
                 slots[worker][into] += slots[worker][other]
         for subtree, slot in additions.subtrees.items():
             places[subtree] = (worker, slot)
-    joining, (worker, slot) = shards.joining_additions(places, S)
+    joining, (worker, slot) = shards.joining_additions(places, 0, S)
     for (into, to), (other, source) in joining:
         slots[into][to] += slots[other][source]
     assert slots[worker][slot] == tree_sum(values)

@@ -22,6 +22,7 @@ from workers.messages import ring
 from workers.process import Process
 from workers.shard_worker import task_name
 from workers.shared_memory import (
+    ORDERED_STORES,
     Arena,
     Board,
     Patience,
@@ -29,9 +30,6 @@ from workers.shared_memory import (
     broadcast_segment,
     broadcast_vectors,
 )
-
-ORDERED_STORES = ("x86_64", "AMD64")
-"""Processors on which stores become visible in their order, which the shared words rely on."""
 
 START_SECONDS = 60.0
 """How long a worker may take to start."""
@@ -178,20 +176,14 @@ class LocalGroup(WorkerGroup):
         assert self.members is not None
         board = self.members.board
         self.generation = generation = self.generation + 1
-        assert len(position) <= Board.MOST_POSITIONS
-        board.driver[Board.TASK] = opened.number
-        board.driver[Board.POSITIONS] = len(position)
-        for word, value in enumerate(position, Board.FIRST_POSITION):
-            board.driver[word] = value
-        board.driver[Board.GENERATION] = generation
+        board.ask(generation, opened.number, position)
         for process, words in zip(self.processes, board.workers, strict=True):
             if words[Board.SLEEPING]:
                 ring(process.connection)
         began = monotonic()
         limit = self.last_limit = self._timeout(opened)
         self.patience.wait(
-            lambda: all(words[Board.FINISHED] == generation for words in board.workers),
-            lambda: self._sleep(board, began, limit),
+            lambda: board.is_finished(generation), lambda _: self._sleep(board, began, limit)
         )
         opened.longest = max(FADING * opened.longest, monotonic() - began)
         for process in self.processes:
@@ -446,7 +438,8 @@ class LocalRounds:
     def run(self, *position: int) -> Vectors:
         self._group.run(self._opened, position)
         assert self._opened.arena is not None
-        return self._opened.arena.total
+        [total] = self._opened.arena.totals.values()
+        return total
 
     @property
     def timings(self) -> Timings:

@@ -9,6 +9,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from time import monotonic, sleep
 from typing import Any
 
@@ -16,9 +17,15 @@ import numpy as np
 
 from dist_dnn.errors import RunError
 from dist_dnn.rounds import Sizes, Vectors, additions_of
-from dist_dnn.shards import joining_additions
+from dist_dnn.shards import complete_subtrees, joining_additions
 
 _LINE = 64  # bytes of a cache line
+
+ORDERED_STORES = ("x86_64", "AMD64")
+"""Processors on which stores become visible in their order, which the shared words rely on."""
+
+Address = tuple[int, int]
+"""A process and the descriptor of memory that it has open."""
 
 
 class Segment:
@@ -63,6 +70,22 @@ class Segment:
         segment.close_descriptor()
         return segment
 
+    @classmethod
+    def of(cls, address: Address, read_only: bool = False) -> "Segment":
+        """The memory at an address of another process of the same user, which keeps it open.
+
+        Raises:
+            OSError: it cannot be had: the processes do not see each other, say.
+        """
+        process, descriptor = address
+        mode = os.O_RDONLY if read_only else os.O_RDWR
+        return cls.received(os.open(f"/proc/{process}/fd/{descriptor}", mode), read_only)
+
+    @property
+    def address(self) -> Address:
+        """By which other processes of this machine have the memory."""
+        return os.getpid(), self.descriptor
+
     def close_descriptor(self) -> None:
         """Let go of the descriptor; the memory stays as long as it is used."""
         os.close(self.descriptor)
@@ -81,7 +104,8 @@ class Arena:
         segment: the memory.
         slots: each worker's.
         joining: pairs (into, other) of workers' subtrees to add, in order.
-        total: where the total then is.
+        totals: where the sums of the complete subtrees that they hold together then are; the
+            whole tree's alone when they are all workers.
 
     Raises:
         RunError: there is not so much memory.
@@ -103,7 +127,11 @@ class Arena:
             for each, slots in zip(additions, self.slots, strict=True)
             for subtree, slot in each.subtrees.items()
         }
-        self.joining, self.total = joining_additions(places, shards)
+        self.joining: list[tuple[Vectors, Vectors]] = []
+        self.totals: dict[tuple[int, int], Vectors] = {}
+        for first, stop in complete_subtrees(chain.from_iterable(held), shards):
+            joining, self.totals[first, stop] = joining_additions(places, first, stop)
+            self.joining += joining
 
 
 def broadcast_segment(sizes: Sizes) -> Segment:
@@ -165,6 +193,24 @@ class Board:
         self.driver = self.lines[0]
         self.workers = self.lines[1:]
 
+    def ask(self, generation: int, task: int, position: Sequence[int]) -> None:
+        """The driver's: begin a round of the task of that number."""
+        assert len(position) <= self.MOST_POSITIONS
+        self.driver[self.TASK] = task
+        self.driver[self.POSITIONS] = len(position)
+        for word, value in enumerate(position, self.FIRST_POSITION):
+            self.driver[word] = value
+        self.driver[self.GENERATION] = generation
+
+    def position(self) -> tuple[int, ...]:
+        """Of the round in work."""
+        stop = self.FIRST_POSITION + self.driver[self.POSITIONS]
+        return tuple(self.driver[self.FIRST_POSITION : stop])
+
+    def is_finished(self, generation: int) -> bool:
+        """Whether all workers have finished their slices."""
+        return all(words[self.FINISHED] == generation for words in self.workers)
+
     @staticmethod
     def size(workers: int) -> int:
         """The bytes it needs."""
@@ -183,8 +229,12 @@ class Patience:
     def __init__(self) -> None:
         self._long = False
 
-    def wait(self, ready: Callable[[], bool], sleep: Callable[[], None]) -> None:
-        """Return when ``ready()``; ``sleep()`` returns after a while, or when it may be so."""
+    def wait(self, ready: Callable[[], bool], sleep: Callable[[float], object]) -> None:
+        """Return when ``ready()``; ``sleep(waited)`` returns after a while, or when it may be so.
+
+        Args:
+            sleep: is told for how many seconds it has been waited.
+        """
         for _ in range(self.LOOKS):
             if ready():
                 return
@@ -195,10 +245,10 @@ class Patience:
                 if ready():
                     return
         while not ready():
-            sleep()
+            sleep(monotonic() - began)
         self._long = monotonic() - began > self.YIELDING_SECONDS
 
 
-def doze() -> None:
-    """Sleep a little, where nobody will ring."""
-    sleep(100e-6)
+def doze(waited: float) -> None:
+    """Sleep a little, where nobody will ring; longer where it has been waited long."""
+    sleep(min(max(100e-6, waited / 20), 2e-3))
