@@ -191,7 +191,9 @@ class Trainer:
             state.sums += sums
             state.batch += 1
             state.seconds = perf_counter() - began
-            progress.step(int(sums[COUNT]), float(sums[LOSS] / sums[WEIGHT]))
+            rows, loss = int(sums[COUNT]), float(sums[LOSS] / sums[WEIGHT])
+            self.group.observe(loss, rows, self.times.step)
+            progress.step(rows, loss)
             if state.batch < self.batches:
                 keeper.stepped(state)
         stopping.check()

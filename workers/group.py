@@ -76,6 +76,9 @@ class WorkerGroup(ABC):
     def bury(self, loss: WorkerLost) -> list[WorkerLost]:
         """End a lost worker for good, and others that are gone with it; returns all of them."""
 
+    def observe(self, loss: float, rows: int, seconds: float) -> None:  # noqa: B027 - optional
+        """Take note of a step, for those who watch the backend by its own means."""
+
     def surviving(self, attempt: Callable[[], Result]) -> Result:
         """Call ``attempt``; where workers are lost in it, replace them and call it again.
 
@@ -131,18 +134,38 @@ def _too_many(lost: list[WorkerLost], failures: int, most: int) -> RunError:
     )
 
 
-def check_same_arithmetic(driver: dict[str, Any], worker: dict[str, Any], number: int) -> None:
+def check_same_arithmetic(
+    driver: dict[str, Any], worker: dict[str, Any], number: int, allow_mixed_cpus: bool
+) -> None:
     """Raise RunError unless a worker computes with the driver's bits.
 
     Args:
         driver, worker: what ``arithmetic()`` says on both sides.
         number: the worker's.
+        allow_mixed_cpus: only warn.
     """
     what = difference(driver, worker)
-    if what is not None:
-        name, ours, theirs = what
-        raise RunError(
-            f"worker {number} on {worker['host']} has {name} {theirs}, but the driver on "
-            f"{driver['host']} has {ours}, so their results would differ in the last bits: "
-            f"use like machines, or --allow-mixed-cpus to go without the same bits"
-        )
+    if what is None:
+        return
+    name, ours, theirs = what
+    error = RunError(
+        f"worker {number} on {worker['host']} has {name} {theirs}, but the driver on "
+        f"{driver['host']} has {ours}, so their results would differ in the last bits: "
+        f"use like machines, or --allow-mixed-cpus to go without the same bits"
+    )
+    if not allow_mixed_cpus:
+        raise error
+    warn(str(error))
+
+
+def raise_first(errors: dict[int, dict[str, Any]]) -> None:
+    """Raise the error of the lowest worker, which holds the lowest rows, if there is one.
+
+    Args:
+        errors: of each worker that met one its kind ("input" or "run"), and what it says.
+    """
+    for number in sorted(errors):
+        error = errors[number]
+        if error["kind"] == "input":
+            raise InputError(error["error"])
+        raise RunError(f"worker {number}: {error['error']}")

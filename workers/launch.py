@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TypeVar
 
 from dist_dnn.arithmetic import one_blas_thread, quiet_overflow
-from dist_dnn.errors import InputError
+from dist_dnn.errors import InputError, RunError
 from workers.group import WorkerGroup
 
 Result = TypeVar("Result")
@@ -23,6 +24,10 @@ class Settings:
         max_failures: how often workers may be lost in one step.
         step_timeout: the seconds after which a silent worker is lost, unless the steps before it
             took a good part of that; None for the backend's own.
+        address: of the Ray cluster to join; None: RAY_ADDRESS's, or a private one.
+        cpus_per_worker: what Ray reserves for each.
+        start_timeout: the seconds in which Ray must have room for the workers, and start them.
+        name: of the run, in the names of Ray's actors.
     """
 
     backend: str = "local"
@@ -30,6 +35,10 @@ class Settings:
     allow_mixed_cpus: bool = False
     max_failures: int = 3
     step_timeout: float | None = None
+    address: str | None = None
+    cpus_per_worker: float = 1.0
+    start_timeout: float = 120.0
+    name: str = "training"
 
 
 def _local(settings: Settings, shards: int) -> WorkerGroup:
@@ -48,7 +57,27 @@ def _local(settings: Settings, shards: int) -> WorkerGroup:
     )
 
 
-BACKENDS: dict[str, Callable[[Settings, int], WorkerGroup]] = {"local": _local}
+def _ray(settings: Settings, shards: int) -> WorkerGroup:
+    if settings.workers == 0:
+        raise InputError("the ray backend needs workers: give --workers 1 or more")
+    if find_spec("ray") is None:
+        raise RunError("Ray is not installed: pip install 'dist_dnn[ray]'")
+    from workers.ray_actors import RayGroup
+
+    return RayGroup(
+        shards,
+        settings.workers,
+        settings.allow_mixed_cpus,
+        settings.max_failures,
+        settings.step_timeout,
+        address=settings.address,
+        cpus_per_worker=settings.cpus_per_worker,
+        start_timeout=settings.start_timeout,
+        name=settings.name,
+    )
+
+
+BACKENDS: dict[str, Callable[[Settings, int], WorkerGroup]] = {"local": _local, "ray": _ray}
 
 
 def run(settings: Settings, shards: int, drive: Callable[[WorkerGroup], Result]) -> Result:

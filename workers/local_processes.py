@@ -17,7 +17,14 @@ from dist_dnn.errors import InputError, RunError
 from dist_dnn.notices import warn
 from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors
 from dist_dnn.shards import assign
-from workers.group import WorkerGroup, WorkerLost, check_same_arithmetic
+from workers.group import WorkerGroup, WorkerLost, check_same_arithmetic, raise_first
+from workers.limits import (
+    SHORTEST_TIMEOUT,
+    TOGETHER_PART,
+    TOGETHER_SECONDS,
+    UNMEASURED_SECONDS,
+    RoundLimit,
+)
 from workers.messages import ring
 from workers.process import Process
 from workers.shard_worker import task_name
@@ -34,26 +41,8 @@ from workers.shared_memory import (
 START_SECONDS = 60.0
 """How long a worker may take to start."""
 
-SHORTEST_TIMEOUT = 30.0
-"""How long a worker may be stopped, or a round take, unless a timeout is given."""
-
-TIMES_THE_LONGEST = 10
-"""A round that takes so many times the longest of its task before hangs."""
-
-FADING = 0.99
-"""How much of the longest round is remembered after each further one."""
-
-UNMEASURED_SECONDS = 3600.0
-"""How long a worker may read data, or the first round of a task take."""
-
 OTHERS_SECONDS = 5.0
 """How long to wait, after a worker's error, for workers that hold lower rows."""
-
-TOGETHER_SECONDS = 0.05
-"""What is lost within this time is lost together."""
-
-TOGETHER_PART = 0.9
-"""A worker that was stopped for so much of the timeout is lost with those stopped for all of it."""
 
 TICK = 0.02
 """A wait looks around after so many seconds: for signals, stopped workers, its end."""
@@ -76,7 +65,7 @@ class Opened:
         number: by which a round names it.
         segment, broadcast: what is broadcast; it outlives lost workers.
         arena: the slots, new ones whenever shards move.
-        longest: the seconds of the longest round so far; it fades.
+        limit: how long a round may take.
     """
 
     task: type[Task]
@@ -84,8 +73,8 @@ class Opened:
     number: int
     segment: Segment
     broadcast: Vectors
+    limit: RoundLimit
     arena: Arena | None = None
-    longest: float = 0.0
 
 
 @dataclass
@@ -160,7 +149,8 @@ class LocalGroup(WorkerGroup):
         segment = broadcast_segment(sizes)
         vectors = broadcast_vectors(segment, sizes)
         _forget(self.opened.get(name))
-        self.opened[name] = opened = Opened(task, dict(options), number, segment, vectors)
+        limit = RoundLimit(self.step_timeout)
+        self.opened[name] = opened = Opened(task, dict(options), number, segment, vectors, limit)
         if self.members is not None:
             self.members.told.discard(name)
         self.is_settled = False
@@ -181,19 +171,13 @@ class LocalGroup(WorkerGroup):
             if words[Board.SLEEPING]:
                 ring(process.connection)
         began = monotonic()
-        limit = self.last_limit = self._timeout(opened)
+        limit = self.last_limit = opened.limit.seconds
         self.patience.wait(
             lambda: board.is_finished(generation), lambda _: self._sleep(board, began, limit)
         )
-        opened.longest = max(FADING * opened.longest, monotonic() - began)
+        opened.limit.took(monotonic() - began)
         for process in self.processes:
             process.stopped_since = None
-
-    def _timeout(self, opened: Opened) -> float:
-        """How long a round may take: what was asked for, or what those before it suggest."""
-        if opened.longest == 0.0:
-            return UNMEASURED_SECONDS
-        return max(self.step_timeout, TIMES_THE_LONGEST * opened.longest)
 
     # Waiting
 
@@ -256,7 +240,7 @@ class LocalGroup(WorkerGroup):
             if all(number > min(errors) for number in pending):
                 break
             errors |= self._errors()
-        _raise_first(errors)
+        raise_first(errors)
 
     def _ask(
         self,
@@ -284,7 +268,7 @@ class LocalGroup(WorkerGroup):
             if monotonic() > end:
                 late = next(each for each in processes if each.number not in answers)
                 raise late.lost("did not answer in time")
-        _raise_first({number: each for number, each in answers.items() if "error" in each})
+        raise_first({number: each for number, each in answers.items() if "error" in each})
 
     # Who is there
 
@@ -352,7 +336,8 @@ class LocalGroup(WorkerGroup):
         for process in self.processes:
             if not process.is_checked:
                 assert process.greeting is not None
-                self._check_arithmetic(own, process.greeting["arithmetic"], process.number)
+                theirs = process.greeting["arithmetic"]
+                check_same_arithmetic(own, theirs, process.number, self.allow_mixed_cpus)
                 process.is_checked = True
         segment = Segment.create(Board.size(len(self.processes)))
         members = Members(held, Board(segment.memory))
@@ -377,14 +362,6 @@ class LocalGroup(WorkerGroup):
             self._messages()
             if monotonic() > end:
                 raise late[0].lost(f"did not start in {START_SECONDS:.0f} s")
-
-    def _check_arithmetic(self, own: dict[str, Any], theirs: dict[str, Any], number: int) -> None:
-        try:
-            check_same_arithmetic(own, theirs, number)
-        except RunError as error:
-            if not self.allow_mixed_cpus:
-                raise
-            warn(str(error))
 
     def bury(self, loss: WorkerLost) -> list[WorkerLost]:
         if self.members is not None:
@@ -449,15 +426,6 @@ class LocalRounds:
             max(each[Board.COMPUTE_TIME] for each in words) * 1e-9,
             max(each[Board.REDUCE_TIME] for each in words) * 1e-9,
         )
-
-
-def _raise_first(errors: dict[int, dict[str, Any]]) -> None:
-    """Raise the error of the lowest worker, which holds the lowest rows."""
-    for number in sorted(errors):
-        error = errors[number]
-        if error["kind"] == "input":
-            raise InputError(error["error"])
-        raise RunError(f"worker {number}: {error['error']}")
 
 
 def _forget(kept: Loaded | Opened | None) -> None:

@@ -51,7 +51,7 @@ class Process:
             self.popen = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 [sys.executable, "-P", "-m", "workers.local_worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env=os.environ | ONE_THREAD | {"PYTHONPATH": _python_path()},
+                env=os.environ | ONE_THREAD | {"PYTHONPATH": python_path()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 process_group=0,  # an interrupt from the terminal is the driver's alone
@@ -154,7 +154,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _python_path() -> str:
+def python_path() -> str:
     """Where a worker finds this very package, and what else the driver's environment names."""
     root = str(Path(__file__).resolve().parents[1])
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)

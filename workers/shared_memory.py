@@ -78,6 +78,8 @@ class Segment:
             OSError: it cannot be had: the processes do not see each other, say.
         """
         process, descriptor = address
+        if process == os.getpid():
+            return cls.received(os.dup(descriptor), read_only)
         mode = os.O_RDONLY if read_only else os.O_RDWR
         return cls.received(os.open(f"/proc/{process}/fd/{descriptor}", mode), read_only)
 
@@ -178,7 +180,7 @@ class Board:
     # the driver's words
     GENERATION, ABANDONED, TASK, POSITIONS, FIRST_POSITION = 0, 1, 2, 3, 4
     # a worker's words
-    COMPUTED, FINISHED, COMPUTE_TIME, REDUCE_TIME = 0, 1, 2, 3
+    COMPUTED, FINISHED, COMPUTE_TIME, REDUCE_TIME, FAILED = 0, 1, 2, 3, 4
     # everyone's
     SLEEPING = 7
 

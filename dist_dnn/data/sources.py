@@ -63,6 +63,10 @@ class Source(ABC):
     def files(self) -> list[tuple[str, int]]:
         """The name and the bytes of each file that the rows come from; none for tables."""
 
+    def unseen(self) -> str | None:
+        """A file that cannot be seen from here, if one is looked for in vain; only some are."""
+        return None
+
     @abstractmethod
     def description(self) -> dict[str, Any]:
         """What ``reopen`` opens it from, as JSON can say it; a password in a URI is part of it."""
@@ -139,6 +143,15 @@ class FileSource(Source):
 
     def files(self) -> list[tuple[str, int]]:
         return [(self._place.name_of(file.path), file.size) for file in self._files]
+
+    def unseen(self) -> str | None:
+        from pyarrow.fs import FileType
+
+        paths = [self._files[0].path, self._files[-1].path]  # on an object store each takes a while
+        with _reading(self.name):
+            found = self._place.filesystem.get_file_info(paths)
+        missing = [each.path for each in found if each.type == FileType.NotFound]
+        return self._place.name_of(missing[0]) if missing else None
 
     def description(self) -> dict[str, Any]:
         return {

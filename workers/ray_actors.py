@@ -1,0 +1,821 @@
+"""The Ray group: actors that compute, on the driver's node and on others.
+
+Workers that share memory make a *site* and exchange in it, as the local group does. The driver
+heads the site of those that share its own memory; every other site is headed by its lowest worker.
+Between sites one vector for each complete subtree travels through Ray's object store, from actor
+to actor.
+"""
+
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic, sleep
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.metrics import Gauge
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
+
+from dist_dnn import stopping
+from dist_dnn.arithmetic import ONE_THREAD, arithmetic
+from dist_dnn.data.dataset import Dataset
+from dist_dnn.data.sources import TableSource
+from dist_dnn.errors import InputError, RunError
+from dist_dnn.notices import warn
+from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors
+from dist_dnn.shards import assign, complete_subtrees, middle
+from workers.group import WorkerGroup, WorkerLost, check_same_arithmetic, raise_first
+from workers.limits import (
+    SHORTEST_TIMEOUT,
+    TOGETHER_PART,
+    TOGETHER_SECONDS,
+    UNMEASURED_SECONDS,
+    RoundLimit,
+)
+from workers.process import python_path
+from workers.ray_cluster import Cluster
+from workers.ray_worker import OTHERS_SECONDS, RayWorker
+from workers.shard_worker import task_name
+from workers.shared_memory import Address, Patience, doze
+from workers.site import Broadcast, Probe, Shards, Site, Subtree
+
+TICK = 0.05
+"""A wait looks around after so many seconds: for signals, lost workers, its end."""
+
+END_SECONDS = 5.0
+"""How long a worker that is killed may take to be gone."""
+
+ANSWER_SECONDS = 1.0
+"""How long a worker may take to say whether it is late."""
+
+REPLACE_SECONDS = 20.0
+"""How long a worker that takes the place of a lost one may take to start."""
+
+NODE_SECONDS = 20.0
+"""How long Ray may take to know that a node is dead."""
+
+PLACE_SECONDS = 2.0
+"""How long Ray may take to find another place for workers whose node is dead."""
+
+GAUGE_SECONDS = 1.0
+"""How often the gauges are set."""
+
+THREADS = 16
+"""Of an actor: one serves, the others answer."""
+
+
+@dataclass
+class Actor:
+    """A worker as the driver sees it.
+
+    Attributes:
+        number: of the worker; another in its place has the same.
+        handle: what its methods are called by.
+        greeted: what it says of itself, when it has started.
+        greeting: that; None before.
+        serving: pending as long as it lives.
+        ping, pinged: a call that it is to answer, and when it was made.
+        held: its shards.
+        datasets: those it knows.
+    """
+
+    number: int
+    handle: Any
+    greeted: Any
+    greeting: dict[str, Any] | None = None
+    serving: Any = None
+    ping: Any = None
+    pinged: float = 0.0
+    held: Shards = ()
+    datasets: set[str] = field(default_factory=set)
+
+    @property
+    def node(self) -> str | None:
+        return None if self.greeting is None else self.greeting["node"]
+
+    def lost(self, what: str) -> WorkerLost:
+        return WorkerLost(self.number, self.held, what)
+
+    def silent_for(self) -> float:
+        """For how many seconds it has not answered."""
+        return 0.0 if self.ping is None else monotonic() - self.pinged
+
+
+@dataclass
+class Loaded:
+    """A data set that all workers know: what they are told, and a table's bytes in the store."""
+
+    description: dict[str, Any]
+    table: Any
+
+
+@dataclass
+class Opened:
+    """A task that all workers have open.
+
+    Attributes:
+        task, options: what it is.
+        number: by which a round names it.
+        broadcast: of the driver's site; it outlives lost workers.
+        limit: how long a round may take.
+        total: where the total of sums goes that come from other sites alone.
+        timings: of the last round.
+    """
+
+    task: type[Task]
+    options: Options
+    number: int
+    broadcast: Broadcast
+    limit: RoundLimit
+    total: Vectors
+    timings: Timings = field(default_factory=Timings)
+
+
+class FarSite(NamedTuple):
+    """A site that does not share the driver's memory: its members, and what they hold together."""
+
+    members: list[Actor]
+    subtrees: list[Subtree]
+
+    @property
+    def leader(self) -> Actor:
+        return self.members[0]
+
+
+@dataclass
+class Membership:
+    """Who makes which site; all new whenever shards move.
+
+    Attributes:
+        near: the workers that share the driver's memory.
+        site: theirs.
+        far: the other sites.
+        told: the tasks that all of them have open.
+    """
+
+    near: list[Actor]
+    site: Site
+    far: list[FarSite]
+    told: set[str] = field(default_factory=set)
+
+
+class Far(NamedTuple):
+    """A pair of vectors in the object store, and the actor that made it."""
+
+    actor: Actor
+    reference: Any
+
+
+class RoundFailed(Exception):
+    """A worker met an error in the round."""
+
+
+class RayGroup(WorkerGroup):
+    """Actors of a Ray cluster, spread over its nodes, that each hold some shards.
+
+    Args:
+        address: of the cluster to join; None: see ``Cluster``.
+        cpus_per_worker: what Ray reserves for each.
+        start_timeout: the seconds in which the cluster must have room for the workers, and
+            they must have started.
+        name: of the run; actors are called ``name/worker-<number>``.
+
+    Raises:
+        InputError: more workers than shards, or an address that is none.
+        RunError: the cluster cannot be reached or has no room.
+    """
+
+    def __init__(
+        self,
+        shards: int,
+        workers: int,
+        allow_mixed_cpus: bool = False,
+        max_failures: int = 3,
+        step_timeout: float | None = None,
+        *,
+        address: str | None = None,
+        cpus_per_worker: float = 1,
+        start_timeout: float = 120,
+        name: str = "training",
+    ) -> None:
+        super().__init__(shards, workers, max_failures)
+        self.allow_mixed_cpus = allow_mixed_cpus
+        self.step_timeout = step_timeout or SHORTEST_TIMEOUT
+        self.cpus_per_worker = cpus_per_worker
+        self.start_timeout = start_timeout
+        self.name = name
+        self.generation = 0
+        self.loaded: dict[str, Loaded] = {}
+        self.opened: dict[str, Opened] = {}
+        self.numbers: dict[str, int] = {}
+        self.actors: list[Actor] = []
+        self.members: Membership | None = None
+        self.is_settled = False
+        self.round_ends: float | None = None
+        self.round_limit = 0.0
+        self._looked = self._observed = 0.0
+        self._patience = Patience()
+        self._placement: Any = None
+        self._bundles = list(range(workers))
+        self._probe = Probe()
+        self._cluster = Cluster(address, cpus=workers * cpus_per_worker)
+        try:
+            self._place()
+            self._node = ray.get_runtime_context().get_node_id()
+            self._gauges = _gauges()
+            self._create(self._bundles)
+        except BaseException:
+            self.close()
+            raise
+
+    # What the driver asks for
+
+    def load(self, name: str, dataset: Dataset) -> None:
+        self.loaded[name] = Loaded(dataset.description(), _table_in_store(dataset))
+        for actor in self.actors:
+            actor.datasets.discard(name)
+        self.is_settled = False
+        self.surviving(lambda: None)
+
+    def open(self, task: type[Task], options: Options) -> Rounds:
+        name = task_name(task)
+        number = self.numbers.setdefault(name, len(self.numbers))
+        sizes, sums = task.sizes(options)
+        self._forget(name)
+        opened = Opened(
+            *(task, dict(options), number, Broadcast(sizes)),
+            *(RoundLimit(self.step_timeout), Vectors.zeros(sums)),
+        )
+        self.opened[name] = opened
+        self.is_settled = False
+        try:
+            self.surviving(lambda: None)
+        except (InputError, RunError):
+            self._forget(name)  # it cannot be open for those that come later either
+            raise
+        return RayRounds(self, opened)
+
+    def _forget(self, name: str) -> None:
+        opened = self.opened.pop(name, None)
+        if opened is not None:
+            opened.broadcast.close()
+        if self.members is not None:
+            self.members.told.discard(name)
+
+    def observe(self, loss: float, rows: int, seconds: float) -> None:
+        if monotonic() - self._observed < GAUGE_SECONDS:
+            return
+        self._observed = monotonic()
+        values = {"loss": loss, "examples_per_second": rows / seconds, "step_seconds": seconds}
+        for name, value in values.items():
+            self._gauges[name].set(value, {"run": self.name})
+
+    # A round
+
+    def run(self, opened: Opened, position: tuple[int, ...]) -> Vectors:
+        """One round; returns the total of the sums."""
+        members = self.members
+        assert members is not None
+        self.generation = generation = self.generation + 1
+        began = monotonic()
+        self.round_limit = opened.limit.seconds
+        self.round_ends = began + self.round_limit
+        try:
+            members.site.board.ask(generation, opened.number, position)
+            total = self._finish(members, opened, position)
+        except RoundFailed:
+            self._give_up(members, generation)
+        finally:
+            self.round_ends = None
+        opened.limit.took(monotonic() - began)
+        return total
+
+    def _finish(self, members: Membership, opened: Opened, position: tuple[int, ...]) -> Vectors:
+        generation, site = self.generation, members.site
+        places, far_timings = self._ask_far_sites(members, opened, position)
+        self._patience.wait(lambda: site.is_over(generation), self._doze)
+        if not site.board.is_finished(generation):
+            raise RoundFailed
+        joining = monotonic()
+        if members.near:
+            places |= site.arenas[opened.number].totals
+        total = self._fetch(_join_up(places, 0, self.shards, self._fetch), into=opened.total)
+        timings = [site.timings(), *(self._get(each) for each in far_timings)]
+        opened.timings.compute = max(each.compute for each in timings)
+        opened.timings.reduce = max(each.reduce for each in timings) + monotonic() - joining
+        return total
+
+    def _ask_far_sites(
+        self, members: Membership, opened: Opened, position: tuple[int, ...]
+    ) -> tuple[dict[Subtree, Any], list[Far]]:
+        """Let other sites begin; returns where their sums, and their timings, will be."""
+        places: dict[Subtree, Any] = {}
+        timings = []
+        if members.far:
+            given = ray.put(tuple(opened.broadcast.vectors))
+        for site in members.far:
+            call = site.leader.handle.round.options(num_returns=1 + len(site.subtrees))
+            first, *others = call.remote(opened.number, position, self.generation, given)
+            timings.append(Far(site.leader, first))
+            for subtree, reference in zip(site.subtrees, others, strict=True):
+                places[subtree] = Far(site.leader, reference)
+        return places, timings
+
+    def _fetch(self, place: "Vectors | Far", into: Vectors | None = None) -> Vectors:
+        """Vectors that this process has; those that came from elsewhere are written ``into``."""
+        if isinstance(place, Vectors):
+            return place
+        pair = self._get(place)
+        if pair is None:
+            raise RoundFailed
+        found = Vectors(*pair)
+        if into is None:
+            return found
+        np.copyto(into.single, found.single)
+        np.copyto(into.double, found.double)
+        return into
+
+    def _give_up(self, members: Membership, generation: int) -> None:
+        """Let all workers end the round without its sums, then raise the lowest error."""
+        members.site.give_up(generation)
+        for site in members.far:
+            site.leader.handle.give_up.remote(generation)
+        calls = _calls(self.actors, "failure", generation)
+        self._raise_first(self._answers(calls, OTHERS_SECONDS + self.step_timeout))
+        raise RunError("a round ended without its sums, and no worker says why")
+
+    # Waiting
+
+    def _doze(self, waited: float) -> None:
+        doze(waited)
+        if monotonic() - self._looked > TICK:
+            self._look()
+
+    def _look(self) -> None:
+        """Look for what ends a wait.
+
+        Raises:
+            WorkerLost: a worker is gone, silent, or late.
+            Stopped: a signal asks for it.
+        """
+        stopping.check()
+        self._look_for_losses()
+        if self.round_ends is not None and monotonic() > self.round_ends:
+            self._check_late()
+        self._looked = monotonic()
+
+    def _look_for_losses(self) -> None:
+        pending = {actor.serving: actor for actor in self.actors if actor.serving is not None}
+        for reference in _ready(list(pending)):
+            self._get_now(Far(pending[reference], reference))
+        pings = {actor.ping: actor for actor in self.actors if actor.ping is not None}
+        for reference in _ready(list(pings)):
+            self._get_now(Far(pings[reference], reference))
+            pings[reference].ping = None
+        for actor in self.actors:
+            if actor.ping is None and actor.serving is not None:
+                if monotonic() - actor.pinged > self.step_timeout / 4:
+                    actor.ping, actor.pinged = actor.handle.ping.remote(), monotonic()
+            elif actor.silent_for() > self.step_timeout:
+                raise actor.lost(f"was silent for {actor.silent_for():.3g} s")
+
+    def _check_late(self) -> None:
+        """Raise WorkerLost for the first worker that keeps the round waiting."""
+        calls = _calls(self.actors, "is_late", self.generation)
+        ready = _ready([call.reference for call in calls], ANSWER_SECONDS)
+        for call in calls:
+            if call.reference not in ready:
+                raise call.actor.lost(f"was silent for {ANSWER_SECONDS + self.round_limit:.3g} s")
+            if self._get_now(call):
+                raise call.actor.lost(f"did not finish a step in {self.round_limit:.3g} s")
+        self.round_ends = monotonic() + self.step_timeout  # all have: the sums are on their way
+
+    def _answers(self, calls: Sequence[Far], seconds: float) -> dict[int, Any]:
+        """What workers answer to calls, by worker, once all have.
+
+        Raises:
+            WorkerLost: one is gone, or has not answered in time.
+        """
+        self._await(calls, seconds)
+        return {call.actor.number: self._get_now(call) for call in calls}
+
+    def _await(self, calls: Sequence[Far], seconds: float) -> None:
+        end = monotonic() + seconds
+        waiting = {call.reference: call.actor for call in calls}
+        while waiting:
+            for reference in _ready(list(waiting), TICK):
+                del waiting[reference]
+            self._look()
+            if waiting and monotonic() > end:
+                raise next(iter(waiting.values())).lost("did not answer in time")
+
+    def _get(self, call: Far) -> Any:
+        """What a call gives, once it has ended; as ``_get_now``."""
+        while not _ready([call.reference], TICK):
+            self._look()
+        return self._get_now(call)
+
+    def _get_now(self, call: Far) -> Any:
+        """What a call gives that has ended.
+
+        Raises:
+            WorkerLost: a worker is gone.
+        """
+        try:
+            return ray.get(call.reference, timeout=END_SECONDS)
+        except RayTaskError as error:
+            raise RunError(f"worker {call.actor.number}: {_in_one_line(error.cause)}") from error
+        except RayActorError as error:
+            raise self._gone(call.actor, error) from None
+        except RayError:  # what it depends on is gone
+            return self._blame(call.actor)
+
+    def _gone(self, actor: Actor, error: RayActorError) -> WorkerLost:
+        """The loss that a failed call tells of; of another worker, it may be."""
+        if "out of memory" in str(error).lower():
+            return actor.lost("was ended because its node was out of memory")
+        return actor.lost("is gone")
+
+    def _blame(self, actor: Actor) -> None:
+        """Raise WorkerLost for whoever is gone; for the given one where nobody else is."""
+        end = monotonic() + END_SECONDS
+        while monotonic() < end:
+            self._look()
+            sleep(TICK)
+        raise actor.lost("has lost what it computed")
+
+    def _raise_first(self, answers: dict[int, Any]) -> None:
+        raise_first({number: each for number, each in answers.items() if each is not None})
+
+    # Who is there
+
+    def _place(self) -> None:
+        """Reserve room for the workers, spread over the nodes.
+
+        Raises:
+            RunError: there is none in time.
+        """
+        bundle = {"CPU": float(self.cpus_per_worker)}
+        self._placement = placement_group([bundle] * self.workers, strategy="SPREAD")
+        end = monotonic() + self.start_timeout
+        ready = self._placement.ready()
+        while not _ready([ready], TICK):
+            stopping.check()
+            if monotonic() > end:
+                raise RunError(
+                    f"the cluster had no room in {self.start_timeout:g} s for {self.workers} "
+                    f"workers of {self.cpus_per_worker:g} CPUs each; it has {_resources()}: use "
+                    f"fewer --workers or --cpus-per-worker, or a larger --start-timeout"
+                )
+        nodes = placement_group_table(self._placement)["bundles_to_node_id"]
+        here = ray.get_runtime_context().get_node_id()
+        # Workers of one node get neighbouring numbers, and so neighbouring shards.
+        self._bundles.sort(key=lambda bundle: (nodes[bundle] != here, nodes[bundle], bundle))
+
+    def _create(self, numbers: Iterable[int]) -> None:
+        """Start the actors of these numbers."""
+        for number in numbers:
+            handle = self._actor(number)
+            greeted = handle.greet.remote(self._probe.address, self._probe.secret)
+            self.actors.append(Actor(number, handle, greeted))
+        self.actors.sort(key=lambda actor: actor.number)
+
+    def _actor(self, number: int) -> Any:
+        make = ray.remote(RayWorker).options(
+            name=f"{self.name}/worker-{number}",
+            num_cpus=self.cpus_per_worker,
+            max_restarts=0,
+            max_concurrency=THREADS,
+            runtime_env={"env_vars": ONE_THREAD | {"PYTHONPATH": python_path()}},
+            scheduling_strategy=PlacementGroupSchedulingStrategy(
+                self._placement, placement_group_bundle_index=self._bundles[number]
+            ),
+        )
+        end = monotonic() + END_SECONDS
+        while True:
+            try:
+                return make.remote(number)
+            except (ValueError, RayError):  # the name is still that of the one before
+                if monotonic() > end:
+                    raise
+                sleep(TICK)
+
+    def settle(self) -> None:
+        if self.is_settled:
+            return
+        if self.members is None:
+            self._join()
+        members = self.members
+        assert members is not None
+        for name, loaded in self.loaded.items():
+            lacking = [each for each in self.actors if name not in each.datasets]
+            self._ask(lacking, "load", name, loaded.description, loaded.table)
+            for each in lacking:
+                each.datasets.add(name)
+        for name, opened in self.opened.items():
+            if name not in members.told:
+                self._open(name, opened, members)
+        self.is_settled = True
+
+    def _ask(self, actors: Sequence[Actor], method: str, *arguments: Any) -> dict[int, Any]:
+        """Call a method of several workers; returns their answers, or raises the first error."""
+        calls = _calls(actors, method, *arguments)
+        answers = self._answers(calls, UNMEASURED_SECONDS)
+        if method in ("load", "open"):
+            self._raise_first(answers)
+        return answers
+
+    def _open(self, name: str, opened: Opened, members: Membership) -> None:
+        _, sums = opened.task.sizes(opened.options)
+        told = (opened.number, name, opened.options)
+        calls = []
+        if members.near:
+            addresses = opened.broadcast.address, members.site.open(opened.number, sums)
+            calls += [
+                Far(each, each.handle.open.remote(*told, *addresses)) for each in members.near
+            ]
+        leaders = [site.leader for site in members.far]
+        made = self._ask(leaders, "lead_open", *told)
+        for site in members.far:
+            addresses = made[site.leader.number]
+            calls += _calls(site.members, "open", *told, *addresses)
+        self._raise_first(self._answers(calls, UNMEASURED_SECONDS))
+        members.told.add(name)
+
+    def _join(self) -> None:
+        """Wait until all workers have started, and tell them who holds what."""
+        is_first = all(actor.greeting is None for actor in self.actors)
+        if not is_first:
+            self._replace()
+        self._await_greetings(self.start_timeout if is_first else REPLACE_SECONDS)
+        sites = self._sites()
+        self.actors = [actor for site in sites for actor in site]
+        for actor, held in zip(self.actors, assign(self.shards, len(self.actors)), strict=True):
+            actor.held = held
+        self._ask(self.actors, "leave")
+        near, far = sites[0], sites[1:]
+        site = Site(_held(near), self.shards, self.generation)
+        calls = self._join_calls(near, site.address)
+        leaders = [
+            Far(each[0], each[0].handle.lead.remote(_held(each), self.shards, self.generation))
+            for each in far
+        ]
+        addresses = self._answers(leaders, self.start_timeout)
+        for members in far:
+            calls += self._join_calls(members, addresses[members[0].number])
+        self._answers(calls, self.start_timeout)
+        self.members = Membership(near, site, [self._far_site(members) for members in far])
+
+    def _replace(self) -> None:
+        """Start workers in the places of those that are lost, where there is room."""
+        missing = set(range(self.workers)) - {actor.number for actor in self.actors}
+        seconds = PLACE_SECONDS if self.actors else self.start_timeout
+        if not missing or _ready([self._placement.ready()], seconds):
+            self._create(sorted(missing))
+        elif not self.actors:
+            raise RunError(f"all workers are lost, and the cluster has {_resources()}")
+
+    def _join_calls(self, members: list[Actor], words: Address) -> list[Far]:
+        held = _held(members)
+        return [
+            Far(actor, actor.handle.join.remote(index, held, self.shards, words))
+            for index, actor in enumerate(members)
+        ]
+
+    def _far_site(self, members: list[Actor]) -> FarSite:
+        together = (shard for actor in members for shard in actor.held)
+        return FarSite(members, complete_subtrees(together, self.shards))
+
+    def _sites(self) -> list[list[Actor]]:
+        """The workers by the memory they share, the driver's first, which may be nobody's."""
+        near: list[Actor] = []
+        nodes: dict[str, list[Actor]] = {}
+        for actor in self.actors:
+            assert actor.greeting is not None
+            is_near = actor.greeting["shares"] and actor.node == self._node
+            (near if is_near else nodes.setdefault(actor.greeting["node"], [])).append(actor)
+        far = []
+        for actors in nodes.values():
+            leader, *others = actors
+            offered = self._ask([leader], "offer")[leader.number] if others else ()
+            shares = self._ask(others, "shares", *offered)
+            far.append([leader, *(each for each in others if shares[each.number])])
+            far += [[each] for each in others if not shares[each.number]]
+        return [near, *far]
+
+    def _await_greetings(self, seconds: float) -> None:
+        """Wait until workers have started, or for so long.
+
+        Raises:
+            WorkerLost: one ended meanwhile.
+            RunError: none has started in time.
+        """
+        end = monotonic() + seconds
+        own = arithmetic() | {"host": "this machine"}
+        while late := [actor for actor in self.actors if actor.greeting is None]:
+            by_reference = {actor.greeted: actor for actor in late}
+            for reference in _ready(list(by_reference), TICK):
+                actor = by_reference[reference]
+                actor.greeting = self._get_now(Far(actor, reference))
+                actor.serving = actor.handle.serve.remote()
+                theirs = actor.greeting["arithmetic"]
+                check_same_arithmetic(own, theirs, actor.number, self.allow_mixed_cpus)
+            self._look()
+            if monotonic() > end:
+                break
+        else:
+            return
+        self._go_on_without(late, seconds)
+
+    def _go_on_without(self, late: list[Actor], seconds: float) -> None:
+        """Let the others hold all shards."""
+        for actor in late:
+            self._end(actor)
+        self.actors = [actor for actor in self.actors if actor not in late]
+        numbers = ", ".join(str(actor.number) for actor in late)
+        what = f"did not start in {seconds:g} s; the cluster has {_resources()}"
+        if not self.actors:
+            raise RunError(f"workers {numbers} {what}: give a larger --start-timeout")
+        warn(f"worker {numbers} {what}; the others hold all shards")
+
+    def bury(self, loss: WorkerLost) -> list[WorkerLost]:
+        if self.members is not None:
+            self.members.site.give_up(self.generation)
+            self.members.site.close()
+        self.members, self.is_settled = None, False
+        sleep(TOGETHER_SECONDS)
+        losses = {loss.worker: loss}
+        for actor in self.actors:
+            if actor.number not in losses and (other := self._loss_of(actor)) is not None:
+                losses[actor.number] = other
+        lost = [actor for actor in self.actors if actor.number in losses]
+        for actor in lost:
+            self._end(actor)
+        self.actors = [actor for actor in self.actors if actor not in lost]
+        return [losses[number] for number in sorted(losses)]
+
+    def _loss_of(self, actor: Actor) -> WorkerLost | None:
+        """How a worker was lost with another one; None where it was not."""
+        if actor.serving is not None and _ready([actor.serving]):
+            return actor.lost("is gone")
+        if actor.ping is not None and _ready([actor.ping]):
+            actor.ping = None
+        if actor.silent_for() > TOGETHER_PART * self.step_timeout:
+            return actor.lost(f"was silent for {actor.silent_for():.3g} s")
+        return None
+
+    def _end(self, actor: Actor) -> None:
+        """See that a worker is gone; one that is stopped outlives what Ray does about it."""
+        with suppress(RayError):
+            ray.kill(actor.handle, no_restart=True)
+        if actor.greeting is None:
+            return
+        if actor.greeting["shares"]:
+            kill_worker(actor.greeting["process"])
+        else:
+            self._kill_elsewhere(actor)
+        if actor.serving is not None:
+            _ready([actor.serving], END_SECONDS)
+
+    def _kill_elsewhere(self, actor: Actor) -> None:
+        """Kill a worker on its node; where that does not answer, wait until it is known as dead."""
+        if actor.node not in _nodes_alive():
+            return
+        strategy = NodeAffinitySchedulingStrategy(actor.node, soft=False)
+        kill = ray.remote(kill_worker).options(
+            num_cpus=0, max_retries=0, scheduling_strategy=strategy
+        )
+        assert actor.greeting is not None
+        done = kill.remote(actor.greeting["process"])
+        end = monotonic() + NODE_SECONDS
+        while not _ready([done], TICK) and actor.node in _nodes_alive() and monotonic() < end:
+            stopping.check()
+
+    def close(self, at_once: bool = False) -> None:
+        for actor in self.actors:
+            with suppress(RayError):
+                ray.kill(actor.handle, no_restart=True)
+            if actor.greeting is not None and actor.greeting["shares"]:
+                kill_worker(actor.greeting["process"])
+        self.actors = []
+        if self._placement is not None:
+            with suppress(RayError):
+                remove_placement_group(self._placement)
+            self._placement = None
+        if self.members is not None:
+            self.members.site.close()
+            self.members = None
+        for name in list(self.opened):
+            self._forget(name)
+        self.loaded = {}
+        self._probe.close()
+        self._cluster.close()
+
+
+class RayRounds:
+    """The rounds of one task opened on a Ray group."""
+
+    def __init__(self, group: RayGroup, opened: Opened) -> None:
+        self.broadcast = opened.broadcast.vectors
+        self._group = group
+        self._opened = opened
+
+    def run(self, *position: int) -> Vectors:
+        return self._group.run(self._opened, position)
+
+    @property
+    def timings(self) -> Timings:
+        return self._opened.timings
+
+
+def _join_up(places: dict[Subtree, Any], first: int, stop: int, fetch: Any) -> Any:
+    """The sum of a subtree: here when one part of it is, else where its left part is.
+
+    Args:
+        places: Vectors of this process, or Far, that cover [first, stop).
+        fetch: what gets the latter here.
+    """
+    if (first, stop) in places:
+        return places[first, stop]
+    split = middle(first, stop)
+    # What is added elsewhere is asked for before anything is waited for here.
+    right = _join_up(places, split, stop, fetch)
+    left = _join_up(places, first, split, fetch)
+    if isinstance(left, Far) and isinstance(right, Far):
+        return Far(left.actor, left.actor.handle.add.remote(left.reference, right.reference))
+    own, other = (left, right) if isinstance(left, Vectors) else (right, left)
+    own.add(fetch(other))
+    return own
+
+
+def _held(members: list[Actor]) -> list[Shards]:
+    return [actor.held for actor in members]
+
+
+def _calls(actors: Sequence[Actor], method: str, *arguments: Any) -> list[Far]:
+    """Call a method of several workers."""
+    return [Far(each, getattr(each.handle, method).remote(*arguments)) for each in actors]
+
+
+def _ready(references: list[Any], seconds: float = 0.0) -> list[Any]:
+    """Those of the references that are ready, after so many seconds at most."""
+    if not references:
+        return []
+    ready, _ = ray.wait(references, num_returns=len(references), timeout=seconds)
+    return list(ready)
+
+
+def kill_worker(process: int) -> None:
+    """Kill a worker's process on this node, unless its number is another's by now."""
+    with suppress(OSError):
+        with open(f"/proc/{process}/cmdline", "rb") as file:
+            is_ours = RayWorker.__name__.encode() in file.read()
+        if is_ours:
+            os.kill(process, signal.SIGKILL)
+
+
+def _nodes_alive() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _resources() -> str:
+    """What the cluster has, for messages."""
+    whole, free = (
+        each.get("CPU", 0) for each in (ray.cluster_resources(), ray.available_resources())
+    )
+    return f"{whole:g} CPUs on {len(_nodes_alive())} nodes, {free:g} of them free"
+
+
+def _gauges() -> dict[str, Gauge]:
+    described = {
+        "loss": "the mean loss of the last batch",
+        "examples_per_second": "examples a second in the last step",
+        "step_seconds": "the seconds of the last step",
+    }
+    return {
+        name: Gauge(f"dist_dnn_{name}", description, tag_keys=("run",))
+        for name, description in described.items()
+    }
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _table_in_store(dataset: Dataset) -> Any:
+    """A table in memory as an Arrow IPC file in the object store; None for files."""
+    if not isinstance(dataset.source, TableSource):
+        return None
+    table = dataset.source.select(dataset.names)
+    content = np.empty(table.ipc_size(), np.uint8)
+    table.write_ipc(pa.FixedSizeBufferWriter(pa.py_buffer(content.data)))
+    return ray.put(content)

@@ -1,0 +1,263 @@
+"""The Ray cluster of a run: one that is joined, or one on this machine for this run alone."""
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from dist_dnn.errors import InputError, RunError
+from workers.process import python_path
+
+CONNECT_SECONDS = 5.0
+"""How long to try for a connection to a cluster that is to be joined."""
+
+LONGEST_TEMPORARY = 28
+"""Ray makes sockets below its folder, and the path of a socket is limited."""
+
+REMEDY = "give --address HOST:PORT of the cluster's head, or auto on one of its nodes"
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""What keeps all listeners of a private Ray on the loopback interface."""
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+"""What a private Ray is to leave alone."""
+
+
+class Cluster:
+    """A cluster that this process is connected to; ``close`` lets it go.
+
+    Args:
+        address: of the cluster to join, "auto" for one on this machine; None starts a private one,
+            unless this process is connected already or the environment has RAY_ADDRESS.
+        cpus: how many a private one offers at least.
+
+    Attributes:
+        is_private: it ends with this run.
+
+    Raises:
+        InputError: the address is no good.
+        RunError: the cluster cannot be reached, or not be started.
+    """
+
+    def __init__(self, address: str | None, cpus: float) -> None:
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self.is_private = False
+        address = address or os.environ.get("RAY_ADDRESS") or None
+        if address is not None:
+            _check_address(address)
+        with _environment(QUIET):
+            import ray
+
+            self._is_ours = not ray.is_initialized()
+            if not self._is_ours:
+                return
+        if address is not None:
+            _join(address)
+        else:
+            self.is_private = True
+            self._start(cpus)
+
+    def _start(self, cpus: float) -> None:
+        folder = _temporary_folder()
+        self._keeper = _start_keeper(folder)
+        token = folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        try:
+            with (
+                _environment(LOOPBACK | QUIET | settings, without=["RAY_AUTH_TOKEN"]),
+                _only_loopback(),
+            ):
+                _read_authentication_anew()
+                _init(
+                    address="local",
+                    num_cpus=max(os.cpu_count() or 1, int(-(-cpus // 1))),
+                    include_dashboard=False,
+                    _temp_dir=str(folder / "ray"),  # which everyone may read: Ray sees to that
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let the cluster go; of a private one nothing is left."""
+        if not self._is_ours:
+            return
+        import ray
+
+        with suppress(Exception):
+            ray.shutdown()
+        if self._keeper is not None:
+            _read_authentication_anew()
+            assert self._keeper.stdin is not None
+            self._keeper.stdin.close()
+            self._keeper.wait()
+
+
+def _check_address(address: str) -> None:
+    """Raise InputError unless the address is one that a driver can join."""
+    if address == "auto":
+        return
+    if "://" in address:
+        raise InputError(
+            f"the Ray address {address} is not that of a cluster to join: {REMEDY}; "
+            f"to run on a cluster from elsewhere, use `ray job submit`"
+        )
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise InputError(f"the Ray address {address!r} is no HOST:PORT: {REMEDY}")
+
+
+def _join(address: str) -> None:
+    """Connect to a cluster.
+
+    Raises:
+        RunError: it is not there, or it does not let this process in.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.exceptions import AuthenticationError, RayError
+
+    found = canonicalize_bootstrap_address(address)
+    if found is None:
+        raise RunError(
+            f"no Ray cluster was found for the address {address!r}: start one with "
+            f"`ray start --head`, or leave --address out for a private Ray"
+        )
+    _check_answers(found)
+    try:
+        with _token_where_there_is_one():
+            GcsClient(address=found)  # which says at once what `ray.init` tries for long
+            _init(address=found)
+    except AuthenticationError:
+        raise RunError(
+            f"the Ray cluster at {found} does not accept this token: give its own in "
+            f"RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token, with RAY_AUTH_MODE=token"
+        ) from None
+    except RayError as error:
+        raise RunError(
+            f"the Ray cluster at {found} cannot be used: {_in_one_line(error)}"
+        ) from None
+
+
+def _check_answers(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(f"no Ray cluster answers at {address}: {reason}; {REMEDY}") from None
+
+
+@contextmanager
+def _token_where_there_is_one() -> Iterator[None]:
+    """A context in which Ray uses a token if this user has one, as ``ray start`` does."""
+    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+    _read_authentication_anew()
+    has_one = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    if "RAY_AUTH_MODE" in os.environ or not has_one:
+        yield
+        return
+    with _environment({"RAY_AUTH_MODE": "token"}):
+        _read_authentication_anew()
+        yield
+
+
+def _init(**settings: Any) -> None:
+    """Call ``ray.init`` quietly, and leave this process's signals as they are.
+
+    Raises:
+        RunError: it fails.
+    """
+    import ray
+    from ray._private import worker
+
+    worker._worker_logs_enabled = False  # what became of workers is ours to say
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
+    except Exception as error:
+        raise RunError(f"Ray cannot be used: {_in_one_line(error)}") from error
+    finally:
+        with suppress(ValueError):  # in another thread than the main one nothing was changed
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _only_loopback() -> Iterator[None]:
+    """A context in which a Ray that is started listens on the loopback interface alone.
+
+    The environment says so to its processes; this one may have imported Ray long before.
+
+    Raises:
+        RunError: the Ray started listens elsewhere.
+    """
+    from ray._private import ray_constants
+    from ray.util import get_node_ip_address
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+        address = get_node_ip_address()
+        if not ip_address(address).is_loopback:
+            raise RunError(f"this version of Ray listens on {address}: use one that is tested")
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _read_authentication_anew() -> None:
+    """Let Ray, which remembers them, read the environment's mode of authentication and token."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+@contextmanager
+def _environment(values: Mapping[str, str], without: list[str] | None = None) -> Iterator[None]:
+    """A context with other environment variables, which Ray's processes inherit."""
+    before = dict(os.environ)
+    for name in without or []:
+        os.environ.pop(name, None)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _temporary_folder() -> Path:
+    """A new folder that nobody else may read, with a path that is short enough for sockets."""
+    where = tempfile.gettempdir()
+    if len(where) > LONGEST_TEMPORARY:
+        where = "/tmp"  # noqa: S108 - the folder made in it is this user's alone
+    return Path(tempfile.mkdtemp(prefix="ray-", dir=where))
+
+
+def _start_keeper(folder: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(  # noqa: S603 - our own module, no shell
+        [sys.executable, "-P", "-m", "workers.ray_keeper", str(folder)],
+        env=os.environ | {"PYTHONPATH": python_path()},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        process_group=0,  # an interrupt from the terminal is the driver's alone
+    )
