@@ -17,7 +17,7 @@ import pytest
 from runs import DIGITS, ROOT, After, what_is_left
 from stores import Bucket, refusing, s3_server, uri_at
 
-from dist_dnn import InputError, RunError, train
+from dist_dnn import InputError, RunError, stopping, train
 from dist_dnn.data.store import StoreFolder
 from dist_dnn.front.cli import run as command
 from dist_dnn.model import Model
@@ -68,38 +68,31 @@ def said_by(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[in
 def test_the_commands(
     bucket: Bucket, expected: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """In processes of their own, whose standard error shows how they end, too."""
-
-    def printed(*arguments: str) -> tuple[str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "dist_dnn", *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=ROOT,
-        )
-        return done.stdout, done.stderr
-
-    out, data = bucket.uri, str(DIGITS)
-    _, said = printed("train", data, "--target", "digit", "--out", out, *FLAGS, "--workers", "1")
-    assert said.splitlines()[-1] == (
-        f"model in {bucket.shown}; next: dist-dnn evaluate {bucket.shown} DATA"
-    )
+    out, local, data = bucket.uri, str(tmp_path / "run"), str(DIGITS)
+    train = ["train", data, "--target", "digit", "--out", out, *FLAGS, "--workers", "1"]
+    # A process of its own also shows what there is to say when it ends.
+    said = subprocess.run(
+        [sys.executable, "-m", "dist_dnn", *train],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stderr.splitlines()
+    assert all(line.startswith("epoch ") for line in said[:-2])
+    assert said[-2:] == [
+        f"digest {expected['digest']}",
+        f"model in {bucket.shown}; next: dist-dnn evaluate {bucket.shown} DATA",
+    ]
     assert what_is_left(bucket.run_in(tmp_path / "run")) == expected
-    assert printed("digest", out) == (f"{expected['digest']}\n", "")
-    local = str(tmp_path / "run")
-    assert printed("evaluate", out, data) == printed("evaluate", local, data)
-    for run, name in ((out, "of the store.parquet"), (local, "local.parquet")):
-        assert printed("predict", run, data, "--out", str(tmp_path / name)) == ("", "")
-    assert parquet.read_table(tmp_path / "of the store.parquet").equals(
-        parquet.read_table(tmp_path / "local.parquet")
-    )
-
-
-def test_from_python(bucket: Bucket, expected: dict[str, Any]) -> None:
-    run = begin(bucket)
-    assert run.out == bucket.uri
-    assert run.digest == Model.load(run.out).digest == expected["digest"]
+    assert said_by(["digest", out], capfd) == (0, f"{expected['digest']}\n", "")
+    scores = [said_by(["evaluate", run, data], capfd) for run in (out, local)]
+    assert scores[0] == scores[1]
+    predictions = []
+    for number, run in enumerate((out, local)):
+        file = str(tmp_path / f"{number}.parquet")
+        assert said_by(["predict", run, data, "--out", file], capfd) == (0, "", "")
+        predictions.append(parquet.read_table(file))
+    assert predictions[0].equals(predictions[1])
 
 
 def test_a_uri_of_this_machine_s_files_is_a_folder(tmp_path: Path) -> None:
@@ -124,7 +117,9 @@ def test_only_so_many_checkpoints_stay(
 
     monkeypatch.setattr(StoreFolder, "_delete", delete_what_is_not_named)
     monkeypatch.setattr(StoreFolder, "_put", put_what_others_need_before)
-    begin(bucket, checkpoint_every=3, keep=2)
+    run = begin(bucket, checkpoint_every=3, keep=2)
+    assert run.out == bucket.uri
+    assert run.digest == Model.load(run.out).digest
     out = bucket.run_in(tmp_path / "run")
     best = min(what_is_left(out)["metrics"], key=lambda each: each["validation_loss"])["step"]
     steps = {int(name[5:15]) for name in os.listdir(out / "checkpoints")}
@@ -242,10 +237,35 @@ def test_a_second_signal(
     assert what_is_left(bucket.run_in(tmp_path / "run")) == expected
 
 
-def test_more_epochs(bucket: Bucket, expected: dict[str, Any], tmp_path: Path) -> None:
-    train(DIGITS, "digit", GIVEN | {"epochs": 1}, workers=0, out=bucket.uri)
-    train(DIGITS, None, {"epochs": 2}, workers=0, out=bucket.uri, resume=True)
-    assert what_is_left(bucket.run_in(tmp_path / "run")) == expected
+class Interrupting:
+    """A file system, or a stream to one, where a signal comes after what is written first."""
+
+    def __init__(self, wrapped: Any, pieces: list[bytes]) -> None:
+        self.wrapped = wrapped
+        self.pieces = pieces
+
+    def open_output_stream(self, path: str) -> "Interrupting":
+        return Interrupting(self.wrapped.open_output_stream(path), self.pieces)
+
+    def write(self, piece: bytes) -> None:
+        self.wrapped.write(piece)
+        self.pieces.append(piece)
+        if len(self.pieces) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def __enter__(self) -> "Interrupting":
+        return self
+
+    def __exit__(self, *given: Any) -> None:
+        self.wrapped.close()
+
+
+def test_a_signal_leaves_no_object_half_written(bucket: Bucket) -> None:
+    filesystem = Interrupting(bucket.filesystem, [])
+    folder = StoreFolder(filesystem, bucket.path, bucket.uri)
+    with stopping.handled(), pytest.raises(Stopped):
+        folder._put("x", [b"one", b"two"])
+    assert bucket.files() == {"x": b"onetwo"}
 
 
 def test_a_store_that_is_gone_ends_the_run_within_a_step(

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
@@ -155,7 +156,7 @@ class StoreFolder(Folder):
             yield path
 
     def write(self, file: str, pieces: Iterable[bytes | memoryview]) -> None:
-        whole = list(pieces)  # now: an object that was begun and closed is there
+        whole = list(pieces)
         self._put(file, whole)
         self._files[file] = _described(whole)
         self._removed.discard(file)
@@ -198,8 +199,13 @@ class StoreFolder(Folder):
             return content
 
     def _put(self, file: str, pieces: list[bytes | memoryview]) -> None:
-        path = f"{self._path}/{file}"
-        with self._failing(file), self._filesystem.open_output_stream(path) as stream:
+        # A stream that is left in the middle makes an object of what it was given. A signal
+        # raises in the main thread alone, so another one writes.
+        with self._failing(file), ThreadPoolExecutor(1) as thread:
+            thread.submit(self._upload, f"{self._path}/{file}", pieces).result()
+
+    def _upload(self, path: str, pieces: list[bytes | memoryview]) -> None:
+        with self._filesystem.open_output_stream(path) as stream:
             for piece in pieces:
                 stream.write(piece)
 
