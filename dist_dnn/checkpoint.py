@@ -3,20 +3,18 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from dist_dnn.errors import InputError
-from dist_dnn.files import atomically
 from dist_dnn.nn.activations import Array
 from dist_dnn.state import TrainingState
+from dist_dnn.storage import CHECKPOINTS, Folder, Unsound
 
-FOLDER = "checkpoints"
 FORMAT = 1
 """The version of what the metadata says."""
 
@@ -52,24 +50,20 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state with its surroundings, and its file."""
+    """A state with its surroundings, and what messages call its file."""
 
-    path: Path
+    name: str
     state: TrainingState
     surroundings: Surroundings
 
 
-class Unsound(ValueError):
-    """A file that is no whole checkpoint; says why."""
-
-
-def path_of(folder: Path, step: int) -> Path:
+def file_of(step: int) -> str:
     """The file of a step."""
-    return folder / f"step-{step:010}.safetensors"
+    return f"{CHECKPOINTS}/step-{step:010}.safetensors"
 
 
 def write_checkpoint(
-    folder: Path, state: TrainingState, metrics: str, surroundings: Surroundings
+    folder: Folder, state: TrainingState, metrics: str, surroundings: Surroundings
 ) -> None:
     """Write a checkpoint whole or not at all, in the place of an older one of the same step.
 
@@ -79,21 +73,19 @@ def write_checkpoint(
     Raises:
         OSError: it cannot be written.
     """
-    path = path_of(folder, state.step)
-    with atomically(path) as made, made.open("wb") as file:
-        metadata = {
-            STATE: json.dumps({"format": FORMAT, **state.to_json()}, allow_nan=False),
-            METRICS: metrics,
-            SURROUNDINGS: surroundings.text,
-        }
-        metadata[CHECKSUM] = _checksum(metadata, state.vectors)
-        _write_safetensors(file, state.vectors, metadata)
+    metadata = {
+        STATE: json.dumps({"format": FORMAT, **state.to_json()}, allow_nan=False),
+        METRICS: metrics,
+        SURROUNDINGS: surroundings.text,
+    }
+    metadata[CHECKSUM] = _checksum(metadata, state.vectors)
+    folder.write(file_of(state.step), _safetensors(state.vectors, metadata))
 
 
-def _write_safetensors(
-    file: BinaryIO, vectors: Mapping[str, Array], metadata: Mapping[str, str]
-) -> None:
-    """Write vectors in the format of safetensors: the length of a header, the header, the numbers.
+def _safetensors(
+    vectors: Mapping[str, Array], metadata: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
+    """Vectors in the format of safetensors: the length of a header, the header, the numbers.
 
     The library copies all numbers once more while no other thread can run, or writes a file of a
     name of its own, which it leaves behind where the process is killed.
@@ -105,25 +97,27 @@ def _write_safetensors(
         header[name] = {"dtype": "F32", "shape": vector.shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
+    yield len(text).to_bytes(8, "little") + text
     for vector in vectors.values():
-        file.write(vector.astype("<f4", copy=False).data)
+        yield vector.astype("<f4", copy=False).data
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(folder: Folder, file: str) -> Checkpoint:
     """A checkpoint, of which nothing is believed but what its checksum vouches for.
 
     Raises:
         Unsound: it is truncated, altered, or no checkpoint.
+        InputError: it cannot be reached.
     """
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise Unsound(f"it is truncated or no safetensors file: {error}") from None
+    with folder.fetched(file) as path:
+        try:
+            with safe_open(path, framework="numpy") as opened:
+                metadata = opened.metadata() or {}
+                vectors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise Unsound(f"it is truncated or no safetensors file: {error}") from None
     if metadata.pop(CHECKSUM, "") != _checksum(metadata, vectors):
         raise Unsound("its checksum is not that of its content")
     try:
@@ -132,40 +126,42 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise Unsound(f"it is not of format {FORMAT}, which this version reads")
         history = [json.loads(line) for line in metadata[METRICS].splitlines()]
         state = TrainingState.from_json(described, vectors, history)
-        return Checkpoint(path, state, Surroundings(**json.loads(metadata[SURROUNDINGS])))
+        surroundings = Surroundings(**json.loads(metadata[SURROUNDINGS]))
+        return Checkpoint(folder.name_of(file), state, surroundings)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Unsound(f"it is no checkpoint of dist_dnn: {error}") from None
 
 
-def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
-    """The newest sound checkpoint of a folder, and a line about each newer one that is not.
+def newest_checkpoint(folder: Folder) -> tuple[Checkpoint, list[str]]:
+    """The newest sound checkpoint of a run, and a line about each newer one that is not.
 
     Raises:
         InputError: there is none.
     """
-    paths = checkpoint_paths(folder)
+    files = checkpoint_files(folder)
     passed_over: list[str] = []
-    for path in reversed(paths):
+    for file in reversed(files.values()):
         try:
-            return read_checkpoint(path), passed_over
+            return read_checkpoint(folder, file), passed_over
         except Unsound as reason:
-            passed_over.append(f"{path} is passed over: {reason}")
-    if not paths:
-        raise InputError(f"{folder} has no checkpoints to resume from; start anew elsewhere")
+            passed_over.append(f"{folder.name_of(file)} is passed over: {reason}")
+    where = folder.name_of(CHECKPOINTS)
+    if not files:
+        raise InputError(f"{where} has no checkpoints to resume from; start anew elsewhere")
     raise InputError(
-        f"none of the {len(paths)} checkpoints in {folder} is sound; start anew elsewhere "
+        f"none of the {len(files)} checkpoints in {where} is sound; start anew elsewhere "
         f"({passed_over[0]})"
     )
 
 
-def checkpoint_paths(folder: Path) -> list[Path]:
-    """The files of all checkpoints, oldest first."""
-    found = [each for each in folder.glob("step-*.safetensors") if each.is_file()]
-    return sorted((each for each in found if _STEP.fullmatch(each.name)), key=_step_of)
+def checkpoint_files(folder: Folder) -> dict[int, str]:
+    """The files of all checkpoints by their steps, oldest first."""
+    found = [_STEP.fullmatch(file) for file in folder.checkpoints()]
+    return dict(sorted((int(each[1]), each[0]) for each in found if each))
 
 
 def remove_checkpoints(
-    folder: Path, history: list[dict[str, Any]], last: int, keep: int | None
+    folder: Folder, history: list[dict[str, Any]], last: int, keep: int | None
 ) -> None:
     """Remove those of steps after ``last``, and all but the newest and the best by validation.
 
@@ -177,12 +173,12 @@ def remove_checkpoints(
     Raises:
         OSError: one cannot be removed.
     """
-    paths = {_step_of(path): path for path in checkpoint_paths(folder)}
-    steps = [step for step in sorted(paths) if step <= last]
+    files = checkpoint_files(folder)
+    steps = [step for step in files if step <= last]
     kept = {_best_step(history), *(steps if keep is None else steps[-keep:])}
-    for step, path in paths.items():
+    for step, file in files.items():
         if step not in kept:
-            path.unlink(missing_ok=True)
+            folder.remove(file)
 
 
 def _best_step(history: list[dict[str, Any]]) -> int | None:
@@ -193,13 +189,7 @@ def _best_step(history: list[dict[str, Any]]) -> int | None:
     return min(losses, key=lambda step: losses[step], default=None)
 
 
-_STEP = re.compile(r"step-(\d+)\.safetensors")
-
-
-def _step_of(path: Path) -> int:
-    found = _STEP.fullmatch(path.name)
-    assert found is not None
-    return int(found[1])
+_STEP = re.compile(rf"{CHECKPOINTS}/step-(\d+)\.safetensors")
 
 
 def _checksum(metadata: Mapping[str, str], vectors: Mapping[str, Array]) -> str:

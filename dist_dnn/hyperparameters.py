@@ -190,15 +190,26 @@ def read_toml(path: str) -> dict[str, Any]:
         InputError: it cannot be read, or is no TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(
             f"{path or repr(path)}: cannot be read: {error.strerror}; give --config a TOML file"
         ) from None
+    return parse_toml(content, path)
+
+
+def parse_toml(content: bytes, name: str) -> dict[str, Any]:
+    """The keys and values of what a TOML file holds.
+
+    Raises:
+        InputError: it is no TOML.
+    """
+    try:
+        return tomllib.loads(content.decode())
     except UnicodeDecodeError:
-        raise InputError(f"{path}: is no text in UTF-8, so no TOML; write it anew") from None
+        raise InputError(f"{name}: is no text in UTF-8, so no TOML; write it anew") from None
     except (ValueError, RecursionError) as error:  # too long a number is a plain ValueError
-        raise InputError(f"{path}: is no valid TOML: {error}; correct it") from None
+        raise InputError(f"{name}: is no valid TOML: {error}; correct it") from None
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from dist_dnn.nn.activations import Array
 from dist_dnn.nn.network import Network, Parameters
 from dist_dnn.nn.propagation import Arrays, forward
 from dist_dnn.shards import CHUNK_ROWS, shard_range
+from dist_dnn.storage import Unsound, open_folder
 
 LOSS_OF_TASK = {
     "binary": "binary_cross_entropy",
@@ -110,30 +110,39 @@ class Model:
         return save(dict(_tensors(self.parameters)), {"dist_dnn": json.dumps(described)})
 
     @classmethod
-    def load(cls, run: str) -> "Model":
-        """The model of a run directory.
+    def load(cls, run: str | Path) -> "Model":
+        """The model of a run directory, by its path or its URI.
 
         Raises:
             InputError: no run, or a model file that is truncated or not what it should be.
         """
+        folder = open_folder(run)
+        remedy = "give a run that `dist-dnn train` made"
+        if not folder.has(MODEL_FILE):
+            raise InputError(f"{folder.name} is no run directory: it has no {MODEL_FILE}; {remedy}")
+        try:
+            with folder.fetched(MODEL_FILE, compared=True) as path:
+                return cls._read(path)
+        except Unsound as reason:
+            file = folder.name_of(MODEL_FILE)
+            raise InputError(f"{file} cannot be used: {reason}; {remedy}") from None
+
+    @classmethod
+    def _read(cls, path: Path) -> "Model":
+        """From a safetensors file, of which nothing is believed."""
         from safetensors import SafetensorError, safe_open
 
-        path = Path(run) / MODEL_FILE
-        remedy = "give a run that `dist-dnn train` made"
-        if not os.path.isfile(path):
-            raise InputError(f"{Path(run)} is no run directory: it has no {MODEL_FILE}; {remedy}")
         try:
             with safe_open(path, framework="numpy") as file:
                 return cls._from_file(file)
         except (SafetensorError, OSError) as error:
-            what = f"is truncated or no safetensors file: {error}"
+            raise Unsound(f"it is truncated or no safetensors file: {error}") from None
         except (ValueError, RecursionError) as error:
-            what = f"holds no model of dist_dnn: {error}"
-        raise InputError(f"{path} {what}; {remedy}")
+            raise Unsound(f"it holds no model of dist_dnn: {error}") from None
 
     @classmethod
     def _from_file(cls, file: Any) -> "Model":
-        """From an open safetensors file, of which nothing is believed."""
+        """From an open safetensors file."""
         described = json.loads((file.metadata() or {}).get("dist_dnn", "null"))
         if not isinstance(described, dict) or described.get("format") != FORMAT:
             raise InputError(f"its metadata is not of format {FORMAT}, which this version reads")

@@ -163,13 +163,13 @@ class Recorder:
                 self._keep_now()
                 self._wait()
         self._directory.end(self._state, error)
-        path, step = self._directory.path, self._directory.kept_step
+        name, step = self._directory.name, self._directory.kept_step
         if isinstance(error, Diverged):
-            error.add_note(f"the last good checkpoint, of step {step}, is in {path}")
+            error.add_note(f"the last good checkpoint, of step {step}, is in {name}")
         else:
             error.add_note(
-                f"a checkpoint of step {step} is in {path}: go on with "
-                f"`dist-dnn train DATA --out {shlex.quote(str(path))} --resume`"
+                f"a checkpoint of step {step} is in {name}: go on with "
+                f"`dist-dnn train DATA --out {shlex.quote(name)} --resume`"
             )
 
     def _leave(self, error: Stopped) -> None:

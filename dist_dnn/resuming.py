@@ -1,20 +1,19 @@
 """Going on with a run: what it was, and whether what is given now is the same."""
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from dist_dnn.arithmetic import difference
-from dist_dnn.checkpoint import FOLDER, Checkpoint, Surroundings, newest_checkpoint
+from dist_dnn.checkpoint import Checkpoint, Surroundings, newest_checkpoint
 from dist_dnn.errors import InputError, RunError
-from dist_dnn.hyperparameters import Hyperparameters, read_toml
+from dist_dnn.hyperparameters import Hyperparameters, parse_toml
 from dist_dnn.notices import warn
 from dist_dnn.state import TrainingState
+from dist_dnn.storage import Folder
 from dist_dnn.tracking import HYPERPARAMETERS_FILE, METRICS_FILE, STATUS_FILE
 
 FREE = ("epochs", "schedule_epochs")
@@ -26,15 +25,20 @@ class Begun:
     """A run that was begun, as its directory has it.
 
     Attributes:
-        path: of the directory.
+        folder: where it is.
         target, hyperparameters: the experiment.
         status: what ``status.json`` says; nothing where it cannot be read.
     """
 
-    path: Path
+    folder: Folder
     target: str
     hyperparameters: Hyperparameters
     status: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.folder.name
 
     @property
     def is_completed(self) -> bool:
@@ -50,10 +54,11 @@ class Begun:
             InputError: they cannot be read.
         """
         try:
-            lines = (self.path / METRICS_FILE).read_text(encoding="utf-8").splitlines()
+            lines = self.folder.read(METRICS_FILE).decode().splitlines()
             return [json.loads(line) for line in lines]
         except (OSError, ValueError) as error:
-            raise InputError(f"{self.path / METRICS_FILE} cannot be read: {error}") from None
+            file = self.folder.name_of(METRICS_FILE)
+            raise InputError(f"{file} cannot be read: {error}") from None
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -66,17 +71,17 @@ class Begun:
 
     @cached_property
     def _newest(self) -> tuple[Checkpoint, list[str]]:
-        checkpoint, passed_over = newest_checkpoint(self.path / FOLDER)
+        checkpoint, passed_over = newest_checkpoint(self.folder)
         kept = dict(checkpoint.surroundings.experiment)
         target = kept.pop("target", None)
         what = _first_difference(
-            (target, Hyperparameters.from_mapping(kept, str(checkpoint.path))),
+            (target, Hyperparameters.from_mapping(kept, checkpoint.name)),
             (self.target, self.hyperparameters),
         )
         if what is not None:
             name, was, now = what
             raise InputError(
-                f"{checkpoint.path} belongs to another experiment than {HYPERPARAMETERS_FILE} "
+                f"{checkpoint.name} belongs to another experiment than {HYPERPARAMETERS_FILE} "
                 f"beside it: {name} {was!r}, not {now!r}; put back what was changed"
             )
         return checkpoint, passed_over
@@ -95,7 +100,7 @@ class Begun:
         own = self.hyperparameters
         if not isinstance(given, Hyperparameters):
             values = own.to_mapping() | dict(given)
-            given = Hyperparameters.from_mapping(values, f"{self.path} with what is given now")
+            given = Hyperparameters.from_mapping(values, f"{self.name} with what is given now")
         elif given.schedule_epochs is None:
             given = replace(given, schedule_epochs=own.schedule_epochs)
         if given.schedule_epochs is None and _has_an_end(own):
@@ -104,7 +109,7 @@ class Begun:
         if what is not None:
             name, was, now = what
             raise InputError(
-                f"{self.path} was begun with {name} {was!r}, not {now!r}: leave that out to go on "
+                f"{self.name} was begun with {name} {was!r}, not {now!r}: leave that out to go on "
                 f"with it, or start another run with another --out"
             )
         return own if given.epochs == own.epochs else given
@@ -115,7 +120,7 @@ class Begun:
         begun = state.epoch - (state.batch == 0)
         if epochs < begun:
             raise InputError(
-                f"{self.path} is in epoch {begun} already: give --epochs {begun} or more"
+                f"{self.name} is in epoch {begun} already: give --epochs {begun} or more"
             )
 
     def check_same(
@@ -146,7 +151,7 @@ class Begun:
         if what is not None:
             name, was, is_now = what
             message = (
-                f"{self.path} was trained on {before.arithmetic['host']} with {name} {was}, but "
+                f"{self.name} was trained on {before.arithmetic['host']} with {name} {was}, but "
                 f"here it is {is_now}, so the last bits would differ"
             )
             if not allow_mixed_cpus:
@@ -157,30 +162,32 @@ class Begun:
         return replace(now, arithmetic=before.arithmetic)
 
 
-def read_run(out: str) -> Begun:
-    """The run in a directory.
+def read_run(folder: Folder) -> Begun:
+    """The run in a folder.
 
     Raises:
         InputError: there is none, or it cannot be gone on with.
     """
-    path = Path(out)
-    if not os.path.lexists(path):
+    if not folder.is_there():
         raise InputError(
-            f"there is no run {path} to resume: leave --resume out to start it, or give "
+            f"there is no run {folder.name} to resume: leave --resume out to start it, or give "
             f"--resume=auto to do what applies"
         )
-    file = path / HYPERPARAMETERS_FILE
-    if not file.is_file():
-        raise InputError(f"{path} is no run to resume: it has no {HYPERPARAMETERS_FILE}")
-    values = read_toml(str(file))
+    if not folder.has(HYPERPARAMETERS_FILE):
+        raise InputError(f"{folder.name} is no run to resume: it has no {HYPERPARAMETERS_FILE}")
+    name = folder.name_of(HYPERPARAMETERS_FILE)
+    try:
+        values = parse_toml(folder.read(HYPERPARAMETERS_FILE), name)
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}; put it back") from None
     target = values.pop("target", None)
     if not isinstance(target, str):
-        raise InputError(f"{file} names no target; put it back as the run wrote it")
+        raise InputError(f"{name} names no target; put it back as the run wrote it")
     status: Any = None
     with suppress(OSError, ValueError, RecursionError):
-        status = json.loads((path / STATUS_FILE).read_text(encoding="utf-8"))
-    hyperparameters = Hyperparameters.from_mapping(values, str(file))
-    return Begun(path, target, hyperparameters, status if isinstance(status, dict) else {})
+        status = json.loads(folder.read(STATUS_FILE))
+    hyperparameters = Hyperparameters.from_mapping(values, name)
+    return Begun(folder, target, hyperparameters, status if isinstance(status, dict) else {})
 
 
 Experiment = tuple[Any, Hyperparameters]

@@ -23,6 +23,7 @@ from dist_dnn.preparation import prepare
 from dist_dnn.products import Products
 from dist_dnn.recorder import Every, Recorder
 from dist_dnn.rounds import Group
+from dist_dnn.storage import LocalFolder
 from dist_dnn.tracking import RunDirectory
 from dist_dnn.trainer import Keeper, NoKeeper, Trainer
 from workers import launch
@@ -144,7 +145,7 @@ def _rate_with_checkpoints(
     model = trainer.experiment.model(trainer.parameters, hyperparameters.shards)
     surroundings = Surroundings(hyperparameters.to_mapping(), model.data_to_json(), {}, {}, {})
     with TemporaryDirectory() as folder, ExitStack() as stack:
-        directory = RunDirectory(Path(folder, "run"), model, surroundings, {}, keep=3)
+        directory = RunDirectory(LocalFolder(Path(folder, "run")), model, surroundings, {}, keep=3)
         directory.begin(state, stack)
         with Recorder(directory, state, every) as recorder:
             ratios = []

@@ -1,8 +1,9 @@
 """What several tests share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from runs import After, Ending, interrupt
 
 from dist_dnn.arithmetic import one_blas_thread
 
@@ -12,3 +13,13 @@ def one_thread() -> Iterator[None]:
     """Groups made without ``launch.run`` need the BLAS pinned all the same."""
     with one_blas_thread():
         yield
+
+
+@pytest.fixture
+def after(monkeypatch: pytest.MonkeyPatch) -> After:
+    """``after(steps, end)`` has the next trainings call ``end`` after so many of their steps."""
+
+    def arrange(steps: int, end: Callable[[], object] = interrupt) -> None:
+        monkeypatch.setattr("dist_dnn.front.api.make_progress", lambda _: Ending(steps, end))
+
+    return arrange

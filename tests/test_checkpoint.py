@@ -15,16 +15,16 @@ from dist_dnn.checkpoint import (
     METRICS,
     STATE,
     Surroundings,
-    Unsound,
-    checkpoint_paths,
+    checkpoint_files,
+    file_of,
     newest_checkpoint,
-    path_of,
     read_checkpoint,
     remove_checkpoints,
     write_checkpoint,
 )
 from dist_dnn.errors import InputError
 from dist_dnn.state import TrainingState
+from dist_dnn.storage import CHECKPOINTS, LocalFolder, Unsound
 
 SURROUNDINGS = Surroundings(
     {"target": "digit", "learning_rate": 0.1},
@@ -53,9 +53,20 @@ def a_state(step: int = 7, losses: dict[int, float] | None = None) -> TrainingSt
     return state
 
 
-def written(folder: Path, state: TrainingState) -> None:
+@pytest.fixture
+def run(tmp_path: Path) -> LocalFolder:
+    """The folder of a run without files."""
+    (tmp_path / CHECKPOINTS).mkdir()
+    return LocalFolder(tmp_path)
+
+
+def path_of(run: LocalFolder, step: int) -> Path:
+    return run.path / file_of(step)
+
+
+def written(run: LocalFolder, state: TrainingState) -> None:
     metrics = "".join(f"{json.dumps(each)}\n" for each in state.history)
-    write_checkpoint(folder, state, metrics, SURROUNDINGS)
+    write_checkpoint(run, state, metrics, SURROUNDINGS)
 
 
 def same(one: TrainingState, other: TrainingState) -> bool:
@@ -65,11 +76,11 @@ def same(one: TrainingState, other: TrainingState) -> bool:
     } == {name: vector.tobytes() for name, vector in other.vectors.items()}
 
 
-def test_everything_comes_back(tmp_path: Path) -> None:
+def test_everything_comes_back(run: LocalFolder) -> None:
     state = a_state()
-    written(tmp_path, state)
-    assert os.listdir(tmp_path) == ["step-0000000007.safetensors"]
-    read = read_checkpoint(path_of(tmp_path, 7))
+    written(run, state)
+    assert os.listdir(run.path / CHECKPOINTS) == ["step-0000000007.safetensors"]
+    read = read_checkpoint(run, file_of(7))
     assert read.surroundings == SURROUNDINGS
     assert same(read.state, state)
     assert read.state.step == 7
@@ -96,19 +107,19 @@ def test_going_back_to_where_the_epoch_began() -> None:
     assert len(state.rollbacks) == 1
 
 
-def test_a_checkpoint_cut_short_anywhere_is_unsound(tmp_path: Path) -> None:
-    written(tmp_path, a_state())
-    path = path_of(tmp_path, 7)
+def test_a_checkpoint_cut_short_anywhere_is_unsound(run: LocalFolder) -> None:
+    written(run, a_state())
+    path = path_of(run, 7)
     whole = path.read_bytes()
     for size in (0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(Unsound):
-            read_checkpoint(path)
+            read_checkpoint(run, file_of(7))
 
 
-def test_a_checkpoint_altered_anywhere_is_unsound(tmp_path: Path) -> None:
-    written(tmp_path, a_state())
-    path = path_of(tmp_path, 7)
+def test_a_checkpoint_altered_anywhere_is_unsound(run: LocalFolder) -> None:
+    written(run, a_state())
+    path = path_of(run, 7)
     whole, source = path.read_bytes(), random.Random(0)
     refused = 0
     for place in source.sample(range(len(whole)), min(1500, len(whole))):
@@ -116,7 +127,7 @@ def test_a_checkpoint_altered_anywhere_is_unsound(tmp_path: Path) -> None:
         damaged[place] ^= 1 << source.randrange(8)
         path.write_bytes(damaged)
         try:
-            read = read_checkpoint(path)
+            read = read_checkpoint(run, file_of(7))
         except Unsound:
             refused += 1
         else:  # white space of the header, say
@@ -138,53 +149,53 @@ def test_a_checkpoint_altered_anywhere_is_unsound(tmp_path: Path) -> None:
         lambda vectors, metadata: metadata.pop(STATE),
     ],
 )
-def test_a_file_of_other_content_is_unsound(change: Any, tmp_path: Path) -> None:
+def test_a_file_of_other_content_is_unsound(change: Any, run: LocalFolder) -> None:
     from safetensors import safe_open
 
-    written(tmp_path, a_state())
-    path = path_of(tmp_path, 7)
+    written(run, a_state())
+    path = path_of(run, 7)
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
     vectors = load_file(path)
     save_file(vectors, path, metadata)
-    assert same(read_checkpoint(path).state, a_state())
+    assert same(read_checkpoint(run, file_of(7)).state, a_state())
     change(vectors, metadata)
     save_file(vectors, path, metadata)
     with pytest.raises(Unsound, match="checksum"):
-        read_checkpoint(path)
+        read_checkpoint(run, file_of(7))
 
 
-def test_damaged_ones_are_passed_over(tmp_path: Path) -> None:
+def test_damaged_ones_are_passed_over(run: LocalFolder) -> None:
     for step in (3, 5, 1000):
-        written(tmp_path, a_state(step))
-    (tmp_path / "step-99999999999.safetensors").write_bytes(b"no")
-    (tmp_path / "step-0099999999.safetensors").mkdir()
-    path_of(tmp_path, 1000).write_bytes(path_of(tmp_path, 1000).read_bytes()[:-3])
-    (tmp_path / "notes.txt").write_text("mine")
-    checkpoint, [first, second] = newest_checkpoint(tmp_path)
+        written(run, a_state(step))
+    (run.path / CHECKPOINTS / "step-99999999999.safetensors").write_bytes(b"no")
+    (run.path / CHECKPOINTS / "step-0099999999.safetensors").mkdir()
+    path_of(run, 1000).write_bytes(path_of(run, 1000).read_bytes()[:-3])
+    (run.path / CHECKPOINTS / "notes.txt").write_text("mine")
+    checkpoint, [first, second] = newest_checkpoint(run)
     assert checkpoint.state.step == 5
-    assert first.startswith(f"{tmp_path}/step-99999999999.safetensors is passed over: ")
-    assert second.startswith(f"{path_of(tmp_path, 1000)} is passed over: it is truncated")
+    assert first.startswith(f"{run.path}/checkpoints/step-99999999999.safetensors is passed over: ")
+    assert second.startswith(f"{path_of(run, 1000)} is passed over: it is truncated")
 
 
-def test_none_that_is_sound_is_an_error(tmp_path: Path) -> None:
+def test_none_that_is_sound_is_an_error(run: LocalFolder) -> None:
     with pytest.raises(InputError, match="has no checkpoints"):
-        newest_checkpoint(tmp_path)
+        newest_checkpoint(run)
     for step in (3, 5):
-        path_of(tmp_path, step).write_bytes(b"")
+        path_of(run, step).write_bytes(b"")
     with pytest.raises(InputError, match=r"none of the 2 checkpoints .*step-0000000005.*truncated"):
-        newest_checkpoint(tmp_path)
+        newest_checkpoint(run)
 
 
-def test_other_tools_read_a_checkpoint_as_any_file(tmp_path: Path) -> None:
+def test_other_tools_read_a_checkpoint_as_any_file(run: LocalFolder) -> None:
     state = a_state()
-    written(tmp_path, state)
-    vectors = load_file(path_of(tmp_path, 7))
+    written(run, state)
+    vectors = load_file(path_of(run, 7))
     assert {name: each.tobytes() for name, each in vectors.items()} == {
         name: each.tobytes() for name, each in state.vectors.items()
     }
-    (tmp_path / "other").touch()
-    assert path_of(tmp_path, 7).stat().st_mode == (tmp_path / "other").stat().st_mode
+    (run.path / CHECKPOINTS / "other").touch()
+    assert path_of(run, 7).stat().st_mode == (run.path / CHECKPOINTS / "other").stat().st_mode
 
 
 @pytest.mark.parametrize(
@@ -201,12 +212,12 @@ def test_other_tools_read_a_checkpoint_as_any_file(tmp_path: Path) -> None:
     ],
 )
 def test_the_newest_and_the_best_stay(
-    losses: dict[int, float], last: int, keep: int | None, stay: list[int], tmp_path: Path
+    losses: dict[int, float], last: int, keep: int | None, stay: list[int], run: LocalFolder
 ) -> None:
     for step in range(4, 41, 4):
-        path_of(tmp_path, step).touch()
-    (tmp_path / "notes.txt").touch()
+        path_of(run, step).touch()
+    (run.path / CHECKPOINTS / "notes.txt").touch()
     history = a_state(last, losses).history if losses else []
-    remove_checkpoints(tmp_path, history, last, keep)
-    assert checkpoint_paths(tmp_path) == [path_of(tmp_path, step) for step in stay]
-    assert (tmp_path / "notes.txt").exists()
+    remove_checkpoints(run, history, last, keep)
+    assert checkpoint_files(run) == {step: file_of(step) for step in stay}
+    assert (run.path / CHECKPOINTS / "notes.txt").exists()

@@ -20,19 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from limits import file_sizes
+from runs import DIGITS, ROOT, After, Ending, interrupt, what_is_left
 
 import dist_dnn.tracking
 from dist_dnn import Hyperparameters, InputError, RunError, train
-from dist_dnn.checkpoint import checkpoint_paths, path_of
+from dist_dnn.checkpoint import checkpoint_files, file_of
 from dist_dnn.files import atomically, locked
-from dist_dnn.front.progress import Silent
-from dist_dnn.model import Model
 from dist_dnn.recorder import Every
 from dist_dnn.stopping import Stopped
-
-ROOT = Path(__file__).parents[1]
-DIGITS = ROOT / "scripts" / "data" / "digits.parquet"
-TIMES = ("seconds", "examples_per_second")
+from dist_dnn.storage import LocalFolder
 
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "adam": {"batch_size": 300, "validation": 0.2, "schedule": "cosine", "warmup_steps": 3},
@@ -49,50 +45,12 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Ending(Silent):
-    """Does something after so many steps of a training."""
-
-    def __init__(self, steps: int, end: Callable[[], object]) -> None:
-        self.steps = steps
-        self.end = end
-
-    def step(self, rows: int, loss: float) -> None:
-        self.steps -= 1
-        if self.steps == 0:
-            self.end()
+def path_of(out: Path, step: int) -> Path:
+    return out / file_of(step)
 
 
-def interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-After = Callable[[int, Callable[[], object]], None]
-
-
-@pytest.fixture
-def after(monkeypatch: pytest.MonkeyPatch) -> After:
-    """``after(steps, end)`` has the next trainings call ``end`` after so many of their steps."""
-
-    def arrange(steps: int, end: Callable[[], object] = interrupt) -> None:
-        monkeypatch.setattr("dist_dnn.front.api.make_progress", lambda _: Ending(steps, end))
-
-    return arrange
-
-
-def what_is_left(out: Path) -> dict[str, Any]:
-    """What a run's files say that must not depend on how it came about."""
-    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    status = json.loads((out / "status.json").read_text())
-    assert not [name for name in os.listdir(out) if name.startswith(".")]
-    assert not [name for name in os.listdir(out / "checkpoints") if name.startswith(".")]
-    return {
-        "metrics": [{k: v for k, v in each.items() if k not in TIMES} for each in metrics],
-        "status": [status[name] for name in ("state", "epoch", "step", "error")],
-        "rollbacks": status.get("rollbacks"),
-        "digest": Model.load(str(out)).digest,
-        "toml": (out / "hyperparameters.toml").read_text(),
-        "features": (out / "features.json").read_text(),
-    }
+def checkpoint_paths(out: Path) -> list[Path]:
+    return [out / file for file in checkpoint_files(LocalFolder(out)).values()]
 
 
 def trained(out: Path, given: dict[str, Any], **settings: Any) -> dict[str, Any]:
@@ -112,7 +70,7 @@ def ended(out: Path, given: dict[str, Any], **settings: Any) -> None:
     status = json.loads((out / "status.json").read_text())
     assert status["state"] == "stopped"
     assert note.startswith(f"a checkpoint of step {status['step']} is in {out}: ")
-    assert path_of(out / "checkpoints", status["step"]).exists()
+    assert path_of(out, status["step"]).exists()
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -190,8 +148,8 @@ def test_parameters_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
     given = {"optimizer": "sgd", "learning_rate": 1e5, "l2": 1e37, "batch_size": 64}
     with pytest.raises(RunError, match=r"layer \d has parameters that are not finite") as caught:
         trained(tmp_path / "run", given, checkpoint_every=1)
-    checkpoints = checkpoint_paths(tmp_path / "run" / "checkpoints")
-    assert checkpoints == [path_of(tmp_path / "run" / "checkpoints", 0)]
+    checkpoints = checkpoint_paths(tmp_path / "run")
+    assert checkpoints == [path_of(tmp_path / "run", 0)]
     assert "of step 0," in caught.value.__notes__[0]
 
 
@@ -199,10 +157,10 @@ def test_a_divergence_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     given = EXPERIMENTS["rollback"] | {"on_divergence": "stop"}
     with pytest.raises(RunError, match=r"the loss is nan at step (\d+) ") as caught:
         trained(tmp_path / "run", given, checkpoint_every=5)
-    *_, last = checkpoint_paths(tmp_path / "run" / "checkpoints")
+    *_, last = checkpoint_paths(tmp_path / "run")
     [note] = caught.value.__notes__
     assert note == f"the last good checkpoint, of step 15, is in {tmp_path / 'run'}"
-    assert last == path_of(tmp_path / "run" / "checkpoints", 15)
+    assert last == path_of(tmp_path / "run", 15)
 
 
 # More epochs
@@ -270,7 +228,7 @@ def test_auto_leaves_a_completed_run_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="was begun with hidden"):
         train(DIGITS, "digit", given | {"hidden": [9]}, out=out, resume="auto", workers=0)
     # Nor does it need its checkpoints for that, or as many epochs as it has by now.
-    for path in checkpoint_paths(out / "checkpoints"):
+    for path in checkpoint_paths(out):
         path.unlink()
     fewer = train(DIGITS, "digit", given | {"epochs": 1}, out=out, resume="auto", workers=0)
     assert (fewer.digest, fewer.history) == (first.digest, first.history)
@@ -351,14 +309,14 @@ def toml(old: str, new: str) -> Change:
 
 
 def no_sound_checkpoint(folder: Path) -> None:
-    for path in checkpoint_paths(folder / "run" / "checkpoints"):
+    for path in checkpoint_paths(folder / "run"):
         path.write_bytes(path.read_bytes()[:-1])
 
 
 def checkpoint_of_another(folder: Path) -> None:
     given = INTERRUPTED | {"seed": 1, "epochs": 50, "schedule_epochs": 5}
     train("data.parquet", "digit", given, workers=0, out="other")
-    *_, last = checkpoint_paths(folder / "other" / "checkpoints")
+    *_, last = checkpoint_paths(folder / "other")
     last.rename(folder / "run" / "checkpoints" / last.name)
 
 
@@ -498,7 +456,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 ) -> None:
     folder = Path(copytree(interrupted, tmp_path / "copy"))
     monkeypatch.chdir(folder)
-    *_, newest = checkpoint_paths(folder / "run" / "checkpoints")
+    *_, newest = checkpoint_paths(folder / "run")
     newest.write_bytes(newest.read_bytes()[:-1])
     run = train("data.parquet", out="run", resume=True, workers=0)
     config = tomllib.loads(Path("run/hyperparameters.toml").read_text())
@@ -541,8 +499,8 @@ def test_a_second_signal_while_a_checkpoint_is_written_leaves_nothing_of_it(
 ) -> None:
     is_over = threading.Event()
 
-    def write_slowly(folder: Path, *_: Any) -> None:
-        with atomically(folder / "step-0000000005.safetensors") as made:
+    def write_slowly(folder: LocalFolder, *_: Any) -> None:
+        with atomically(path_of(folder.path, 5)) as made:
             made.write_bytes(b"the beginning of it")
             os.kill(os.getpid(), signal.SIGINT)
             is_over.wait()
@@ -618,8 +576,8 @@ def test_only_so_many_checkpoints_stay(tmp_path: Path) -> None:
     metrics = what_is_left(tmp_path / "run")["metrics"]
     best = min(metrics, key=lambda each: each["validation_loss"])["step"]
     steps = [each["step"] for each in metrics]
-    paths = [path_of(tmp_path / "run" / "checkpoints", step) for step in {best, *steps[-2:]}]
-    assert checkpoint_paths(tmp_path / "run" / "checkpoints") == sorted(paths)
+    paths = [path_of(tmp_path / "run", step) for step in {best, *steps[-2:]}]
+    assert checkpoint_paths(tmp_path / "run") == sorted(paths)
     assert best < steps[-2]
 
 

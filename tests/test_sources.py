@@ -206,10 +206,10 @@ def test_the_files_of_another_file_system(tmp_path: Path, monkeypatch: pytest.Mo
     pq.write_table(example_table(), tmp_path / "x.parquet", row_group_size=20)
     write_ipc(example_table(), tmp_path / "x.arrow", 20)
     bucket = pyarrow.fs.SubTreeFileSystem(str(tmp_path), pyarrow.fs.LocalFileSystem())
-    found = sources._filesystem_of
+    found = sources.filesystem_of
     monkeypatch.setattr(
         sources,
-        "_filesystem_of",
+        "filesystem_of",
         lambda uri: (bucket, uri[len("s3://user:secret@") :]) if uri else found(uri),
     )
     for file in ("x.parquet", "x.arrow"):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +26,9 @@ BATCH_ROWS = 8_192
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
 """The extensions of text files."""
+
+RETRY_SECONDS = 10
+"""How long Google's store is asked again where it does not answer."""
 
 UNREADABLE = (OSError, pa.ArrowException, UnicodeError, ImportError)
 """What pyarrow raises for places and contents that are not as they should be."""
@@ -237,7 +241,7 @@ def reopen(description: Mapping[str, Any], buffer: Any = None) -> Source:
         with pa.ipc.open_file(buffer) as reader:
             return TableSource(reader.read_all(), description["name"])
     with _reading(description["name"]):
-        filesystem, _ = _filesystem_of(description["uri"])
+        filesystem, _ = filesystem_of(description["uri"])
     place = _Place(filesystem, description["uri"], description["path"], description["name"])
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(description["schema"])))
     files = [_File(*file) for file in description["files"]]
@@ -344,23 +348,52 @@ def _locate(location: str, name: str) -> _Place:
     """Where a path or a URI leads; no file is opened yet."""
     if not location:
         raise InputError(f"the path given as {name} is empty; give a file, a directory or a URI")
-    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location)
-    if scheme is None:
+    if not is_uri(location):
         path = os.path.abspath(location)
-        return _Place(_filesystem_of(None)[0], None, path, printable(location.rstrip("/") or "/"))
+        return _Place(filesystem_of(None)[0], None, path, printable(location.rstrip("/") or "/"))
     with _reading(printable(_without_password(location))):
-        filesystem, path = _filesystem_of(location)
+        filesystem, path = filesystem_of(location)
     path = path.rstrip("/")
     if filesystem.type_name == "local":
         return _Place(filesystem, None, path, printable(path))
-    return _Place(filesystem, location, path, printable(scheme[0] + path))
+    scheme = location.partition("//")[0]
+    return _Place(filesystem, location, path, printable(f"{scheme}//{path}"))
 
 
-def _filesystem_of(uri: str | None) -> tuple[Any, str]:
-    """The file system of a URI and the path in it; of this machine's files where it is None."""
+def is_uri(location: str) -> bool:
+    """Whether it is a URI and no path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location) is not None
+
+
+def filesystem_of(uri: str | None) -> tuple[Any, str]:
+    """The file system of a URI and the path in it; of this machine's files where it is None.
+
+    Where nobody answers, it gives up after some seconds.
+    """
     from pyarrow.fs import FileSystem, LocalFileSystem
 
-    return (LocalFileSystem(), "") if uri is None else FileSystem.from_uri(uri)
+    if uri is None:
+        return LocalFileSystem(), ""
+    if re.match("gc?s://", uri) and "retry_limit_seconds=" not in uri:
+        uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds={RETRY_SECONDS}"
+    filesystem, path = FileSystem.from_uri(uri)
+    if filesystem.type_name == "s3":  # a copy tries three times, as one that is made by its class
+        filesystem = copy(filesystem)
+    return filesystem, path
+
+
+def location_name(location: str) -> str:
+    """What messages call a path or a URI: without a password, or what else only opens it."""
+    if not is_uri(location):
+        return printable(location)
+    return printable(_without_password(location.partition("?")[0]).rstrip("/"))
+
+
+def reason_of(error: BaseException, uri: str) -> str:
+    """What pyarrow says, on one line, without what ``location_name`` leaves out of the URI."""
+    text = str(error).replace(uri, location_name(uri))
+    lines = _without_password(text).splitlines()  # Hadoop's say where it looked for its libraries
+    return printable(" ".join(lines[0].split())) if lines else type(error).__name__
 
 
 def _list_files(place: _Place, name: str) -> list[str]:
@@ -409,7 +442,8 @@ def type_name(type_: pa.DataType) -> str:
 
 
 def _without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    # What is before the @ may have a slash in it where it should have been %2F.
+    return re.sub(r"//([^/@\s]*|[^/@:\s]*:[^@\s]*)@", "//", text)
 
 
 # Files

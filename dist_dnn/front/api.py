@@ -1,6 +1,5 @@
 """The Python interface: ``train``."""
 
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -11,14 +10,14 @@ from dist_dnn import stopping
 from dist_dnn.arithmetic import arithmetic, environment
 from dist_dnn.checkpoint import Surroundings
 from dist_dnn.errors import InputError, RunError
-from dist_dnn.files import locked
 from dist_dnn.front.progress import make_progress
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import Model
 from dist_dnn.preparation import fingerprint, prepare
 from dist_dnn.recorder import Every, Recorder
 from dist_dnn.resuming import Begun, read_run
-from dist_dnn.tracking import RunDirectory, check_new
+from dist_dnn.storage import Folder, open_folder
+from dist_dnn.tracking import RunDirectory
 from dist_dnn.trainer import NoKeeper, Progress, Trainer
 
 if TYPE_CHECKING:
@@ -32,12 +31,12 @@ class Run:
     Attributes:
         history: the metrics of each epoch, as in metrics.jsonl.
         model: what was learned.
-        out: the run directory, if there is one.
+        out: the run directory, if there is one; a URI where that was given.
     """
 
     history: list[dict[str, Any]]
     model: Model
-    out: Path | None
+    out: str | Path | None
 
     @property
     def digest(self) -> str:
@@ -74,7 +73,8 @@ def train(
             is resumed knows it, and only ``epochs`` may be others.
         workers: how many; 0 computes in this process.
         backend: "local".
-        out: the run directory to make, if any, or to go on in.
+        out: the run directory to make, if any, or to go on in: a path, or a URI that
+            ``pyarrow.fs`` opens.
         validation: other rows, like ``data``, instead of the hyperparameters' ``validation``.
         progress: "none", "auto", "bar" or "lines", on standard error.
         resume: True goes on with the run in ``out``; "auto" does so where there is one.
@@ -95,11 +95,12 @@ def train(
     if type(keep) is not int or keep < 1:
         raise InputError(f"keep must be a whole number above 0, not {keep!r}")
     report = make_progress(progress)
+    folder = None if out is None else open_folder(out)
     with ExitStack() as stack:
-        begun = _begun(out, resume, stack)
+        begun = _begun(folder, resume, stack)
         given, validation = _with_validation(hyperparameters, validation)
         if begun is None:
-            target, chosen = _new_experiment(target, given, out)
+            target, chosen = _new_experiment(target, given, folder)
         else:
             target, chosen = begun.target, begun.go_on_with(target, given)
             if begun.is_completed and chosen.epochs <= begun.hyperparameters.epochs:
@@ -109,7 +110,7 @@ def train(
         session = _Session(data, target, chosen, validation, settings, begun)
         stack.enter_context(stopping.handled())
         stack.callback(report.close)
-        directory = None if out is None else _Directory(Path(out), every, keep)
+        directory = None if folder is None else _Directory(folder, every, keep)
         run: Run = launch.run(
             settings, chosen.shards, lambda group: session.drive(group, directory, report)
         )
@@ -119,7 +120,7 @@ def train(
 class _Directory(NamedTuple):
     """Where a run directory is to be, and how its checkpoints are kept."""
 
-    path: Path
+    folder: Folder
     every: Every
     keep: int
 
@@ -149,8 +150,8 @@ class _Session:
         if self.begun is not None:
             mixed = self.settings.allow_mixed_cpus
             surroundings = self.begun.check_same(surroundings, state, mixed)
-        path, every, keep = directory
-        run = RunDirectory(path, model, surroundings, asdict(self.settings), keep)
+        folder, every, keep = directory
+        run = RunDirectory(folder, model, surroundings, asdict(self.settings), keep)
         with stopping.postponed(), ExitStack() as stack:
             if self.begun is None:
                 run.begin(state, stack)
@@ -160,34 +161,33 @@ class _Session:
                 report.resume(state.step)
             with Recorder(run, state, every) as recorder:
                 trainer.run(epochs, report, recorder)
-        return Run(state.history, model.detached(), path)
+        return Run(state.history, model.detached(), folder.location)
 
     def _surroundings(self, model: Model, data: dict[str, Any]) -> Surroundings:
         experiment = {"target": self.target, **self.hyperparameters.to_mapping()}
         return Surroundings(experiment, model.data_to_json(), data, environment(), arithmetic())
 
 
-def _begun(out: str | Path | None, resume: bool | str, stack: ExitStack) -> Begun | None:
+def _begun(folder: Folder | None, resume: bool | str, stack: ExitStack) -> Begun | None:
     """The run to go on with, which no other process can have meanwhile; None for a new one."""
     if resume not in (True, False, "auto"):
         raise InputError(f"resume must be True, False or 'auto', not {resume!r}")
-    if not resume or (resume == "auto" and out is not None and not os.path.lexists(out)):
+    if not resume or (resume == "auto" and folder is not None and not folder.is_there()):
         return None
-    if out is None:
+    if folder is None:
         raise InputError("there is nothing to resume without a run directory: give it as --out")
-    if os.path.isdir(out):
-        stack.enter_context(locked(Path(out)))
-    return read_run(str(out))
+    stack.enter_context(folder.locked())
+    return read_run(folder)
 
 
 def _completed(begun: Begun, resume: bool | str) -> Run:
     """A run of which nothing is left to do."""
     if resume != "auto":
         raise InputError(
-            f"{begun.path} is complete, with all of its {begun.hyperparameters.epochs} epochs: "
+            f"{begun.name} is complete, with all of its {begun.hyperparameters.epochs} epochs: "
             f"there is nothing to resume; give more --epochs to go on"
         )
-    return Run(begun.history, Model.load(str(begun.path)), begun.path)
+    return Run(begun.history, Model.load(begun.folder.location), begun.folder.location)
 
 
 def _with_validation(
@@ -204,15 +204,15 @@ def _with_validation(
 
 
 def _new_experiment(
-    target: str | None, given: Hyperparameters | Mapping[str, Any], out: str | Path | None
+    target: str | None, given: Hyperparameters | Mapping[str, Any], folder: Folder | None
 ) -> tuple[str, Hyperparameters]:
     """The target and the hyperparameters of a run that is to be made."""
     if target is None:
         raise InputError("no target: say with --target COLUMN which column to predict")
     if not isinstance(given, Hyperparameters):
         given = Hyperparameters.from_mapping(given, "hyperparameters")
-    if out is not None:
-        check_new(str(out))
+    if folder is not None:
+        folder.check_new()
     return target, given
 
 

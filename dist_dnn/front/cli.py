@@ -25,6 +25,7 @@ examples:
       --batch-size full --out runs/logistic
   dist-dnn train digits.parquet --config runs/digits/hyperparameters.toml --out runs/again
   dist-dnn train digits.parquet --out runs/digits --resume --epochs 30
+  dist-dnn train s3://bucket/digits.parquet --target digit --out s3://bucket/runs/digits
 
 The result does not depend on --workers or --backend, to the last bit. It does depend on --shards:
 choose it once, at the most workers that will ever be used.
@@ -235,7 +236,10 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--target", metavar="COLUMN", help="the column to predict")
     parser.add_argument(
-        "--out", metavar="RUN", required=True, help="the run directory to make, or to resume"
+        "--out",
+        metavar="RUN",
+        required=True,
+        help="the run directory to make, or to resume; a path, or a URI that pyarrow.fs opens",
     )
     parser.add_argument(
         "--config", metavar="FILE.toml", help="hyperparameters; flags override those of the file"
@@ -338,7 +342,7 @@ def _add_predict(commands: Any) -> None:
 
 
 def _add_run_and_data(parser: Any) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument("run", metavar="RUN", help="a run directory, by path or URI")
     parser.add_argument("data", metavar="DATA", help="a file, a folder of files, or a URI")
 
 
@@ -380,7 +384,7 @@ def _add_digest(commands: Any) -> None:
         "print the SHA-256 of a run's parameters",
         "example:\n  dist-dnn digest runs/digits",
     )
-    parser.add_argument("run", metavar="RUN", help="a run directory")
+    parser.add_argument("run", metavar="RUN", help="a run directory, by path or URI")
 
 
 def _train(chosen: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from dist_dnn.arithmetic import one_blas_thread, quiet_overflow
-from dist_dnn.data.sources import open_source
+from dist_dnn.data.sources import location_name, open_source
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.evaluation import Evaluator
 from dist_dnn.files import atomically
@@ -49,8 +49,9 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
         allow_mixed_cpus=chosen.allow_mixed_cpus,
     )
     if chosen.progress != "none":
-        next_command = f"dist-dnn evaluate {chosen.out} DATA"
-        print(f"digest {run.digest}\nmodel in {chosen.out}; next: {next_command}", file=sys.stderr)
+        out = location_name(chosen.out)
+        next_command = f"dist-dnn evaluate {out} DATA"
+        print(f"digest {run.digest}\nmodel in {out}; next: {next_command}", file=sys.stderr)
 
 
 def read_experiment(
@@ -92,7 +93,8 @@ def evaluate_command(chosen: Any) -> None:
     try:
         print(json.dumps(scores, allow_nan=False))
     except ValueError:
-        raise RunError(f"the loss of {chosen.run} on {chosen.data} is not finite") from None
+        run, data = location_name(chosen.run), location_name(chosen.data)
+        raise RunError(f"the loss of {run} on {data} is not finite") from None
 
 
 def predict_command(chosen: Any) -> None:
