@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TypeVar
 
 from dist_dnn.arithmetic import one_blas_thread, quiet_overflow
-from dist_dnn.errors import InputError, RunError
+from dist_dnn.errors import InputError
 from workers.group import WorkerGroup
 
 Result = TypeVar("Result")
@@ -61,7 +61,7 @@ def _ray(settings: Settings, shards: int) -> WorkerGroup:
     if settings.workers == 0:
         raise InputError("the ray backend needs workers: give --workers 1 or more")
     if find_spec("ray") is None:
-        raise RunError("Ray is not installed: pip install 'dist_dnn[ray]'")
+        raise InputError("the ray backend needs Ray, which is not here: pip install '.[ray]'")
     from workers.ray_actors import RayGroup
 
     return RayGroup(
@@ -94,5 +94,8 @@ def run(settings: Settings, shards: int, drive: Callable[[WorkerGroup], Result])
         raise InputError(f"max_failures must be at least 0, not {settings.max_failures}")
     if settings.step_timeout is not None and not 0 < settings.step_timeout < math.inf:
         raise InputError(f"step_timeout must be seconds above 0, not {settings.step_timeout}")
+    for name in ("cpus_per_worker", "start_timeout"):
+        if not 0 < (value := getattr(settings, name)) < math.inf:
+            raise InputError(f"{name} must be a number above 0, not {value}")
     with one_blas_thread(), quiet_overflow(), BACKENDS[settings.backend](settings, shards) as group:
         return drive(group)

@@ -43,7 +43,7 @@ from workers.limits import (
 )
 from workers.process import python_path
 from workers.ray_cluster import Cluster
-from workers.ray_worker import OTHERS_SECONDS, RayWorker
+from workers.ray_worker import OTHERS_SECONDS, RayWorker, here, versions
 from workers.shard_worker import task_name
 from workers.shared_memory import Address, Patience, doze
 from workers.site import Broadcast, Probe, Shards, Site, Subtree
@@ -620,21 +620,29 @@ class RayGroup(WorkerGroup):
             RunError: none has started in time.
         """
         end = monotonic() + seconds
-        own = arithmetic() | {"host": "this machine"}
+        own = arithmetic() | {"host": here()}
         while late := [actor for actor in self.actors if actor.greeting is None]:
             by_reference = {actor.greeted: actor for actor in late}
             for reference in _ready(list(by_reference), TICK):
                 actor = by_reference[reference]
                 actor.greeting = self._get_now(Far(actor, reference))
                 actor.serving = actor.handle.serve.remote()
-                theirs = actor.greeting["arithmetic"]
-                check_same_arithmetic(own, theirs, actor.number, self.allow_mixed_cpus)
+                self._check(own, actor)
             self._look()
             if monotonic() > end:
                 break
         else:
             return
         self._go_on_without(late, seconds)
+
+    def _check(self, own: dict[str, Any], actor: Actor) -> None:
+        """Compare a worker's machine and software with the driver's."""
+        assert actor.greeting is not None
+        theirs, there = actor.greeting["arithmetic"], actor.greeting["versions"]
+        if there != versions():
+            where = f"worker {actor.number} on {theirs['host']}"
+            warn(f"{where} has {there}, and the driver {versions()}")
+        check_same_arithmetic(own, theirs, actor.number, self.allow_mixed_cpus)
 
     def _go_on_without(self, late: list[Actor], seconds: float) -> None:
         """Let the others hold all shards."""

@@ -255,7 +255,7 @@ def _temporary_folder() -> Path:
 
 def _start_keeper(folder: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(  # noqa: S603 - our own module, no shell
-        [sys.executable, "-P", "-m", "workers.ray_keeper", str(folder)],
+        [sys.executable, "-P", "-m", "workers.ray_keeper", str(folder), str(os.getpid())],
         env=os.environ | {"PYTHONPATH": python_path()},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

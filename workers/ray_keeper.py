@@ -1,4 +1,4 @@
-"""What ends a private Ray when its driver has: ``python -m workers.ray_keeper FOLDER``.
+"""What ends a private Ray when its driver has: ``python -m workers.ray_keeper FOLDER DRIVER``.
 
 Standard input is a pipe that the driver holds open, so that its end is noticed however it comes.
 """
@@ -16,11 +16,15 @@ END_SECONDS = 5.0
 """How long processes that were killed may take to be gone."""
 
 
-def processes_of(folder: str) -> Iterator[int]:
-    """The processes that have files below the folder open: all that Ray started with it."""
+def processes_of(folder: str, driver: int) -> Iterator[int]:
+    """The processes that have files below the folder open: all that Ray started with it.
+
+    Args:
+        driver: the one that may live on.
+    """
     proc = Path("/proc")
     for name in filter(str.isdecimal, os.listdir(proc) if proc.is_dir() else []):
-        if int(name) != os.getpid() and _has_open(proc / name / "fd", folder):
+        if int(name) != driver and _has_open(proc / name / "fd", folder):
             yield int(name)
 
 
@@ -37,10 +41,10 @@ def main() -> None:
     """Wait for the driver's end, then end what is left of its Ray and remove the folder."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    folder = sys.argv[1]
+    folder, driver = sys.argv[1], int(sys.argv[2])
     sys.stdin.buffer.read()
     end = monotonic() + END_SECONDS
-    while (left := list(processes_of(folder))) and monotonic() < end:
+    while (left := list(processes_of(folder, driver))) and monotonic() < end:
         for process in left:
             with suppress(OSError):
                 os.kill(process, signal.SIGKILL)

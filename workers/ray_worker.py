@@ -1,6 +1,7 @@
 """A Ray actor that computes, with those whose memory it shares, and may head them."""
 
 import os
+import platform
 import socket
 import threading
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ class RayWorker:
 
         return {
             "arithmetic": arithmetic() | {"host": here()},
+            "versions": versions(),
             "node": ray.get_runtime_context().get_node_id(),
             "process": os.getpid(),
             "shares": shares_memory(address, secret),
@@ -235,6 +237,13 @@ def failures() -> Iterator[dict[str, Failure]]:
     except (InputError, RunError) as error:
         kind = "input" if isinstance(error, InputError) else "run"
         failed["error"] = {"kind": kind, "error": str(error)}
+
+
+def versions() -> str:
+    """What Ray wants to be the same everywhere, for messages."""
+    import ray
+
+    return f"Ray {ray.__version__} and Python {platform.python_version()}"
 
 
 def here() -> str:

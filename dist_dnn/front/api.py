@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from dist_dnn import stopping
 from dist_dnn.arithmetic import arithmetic, environment
 from dist_dnn.checkpoint import Surroundings
 from dist_dnn.errors import InputError, RunError
+from dist_dnn.front.job import check_kept, job_id
 from dist_dnn.front.progress import make_progress
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import Model
@@ -60,6 +62,9 @@ def train(
     max_failures: int = 3,
     step_timeout: float | None = None,
     allow_mixed_cpus: bool = False,
+    address: str | None = None,
+    cpus_per_worker: float = 1.0,
+    start_timeout: float = 120.0,
 ) -> Run:
     """Train a network; neither ``workers`` nor ``backend`` changes a bit of the result.
 
@@ -72,7 +77,7 @@ def train(
         hyperparameters: the experiment, as Hyperparameters or a mapping of their names; a run that
             is resumed knows it, and only ``epochs`` may be others.
         workers: how many; 0 computes in this process.
-        backend: "local".
+        backend: "local" or "ray".
         out: the run directory to make, if any, or to go on in: a path, or a URI that
             ``pyarrow.fs`` opens.
         validation: other rows, like ``data``, instead of the hyperparameters' ``validation``.
@@ -84,17 +89,34 @@ def train(
         step_timeout: the seconds after which a silent worker is taken for lost, unless the steps
             before took a good part of that; None: 30.
         allow_mixed_cpus: go on where workers' arithmetic differs.
+        address: HOST:PORT of the Ray cluster to join, or "auto"; None: that of RAY_ADDRESS, or
+            else a private Ray on this machine, which ends with the training. Where Ray is
+            initialised already, that is used.
+        cpus_per_worker: what Ray reserves for each worker.
+        start_timeout: the seconds in which Ray must have room for the workers and start them.
 
     Raises:
         InputError: something given cannot be used.
         RunError: the training failed.
     """
     launch = import_launch()
-    settings = launch.Settings(backend, workers, allow_mixed_cpus, max_failures, step_timeout)
+    settings = launch.Settings(
+        backend,
+        workers,
+        allow_mixed_cpus,
+        max_failures,
+        step_timeout,
+        address,
+        cpus_per_worker,
+        start_timeout,
+        name=run_name(out),
+    )
     every = Every.parse(checkpoint_every)
     if type(keep) is not int or keep < 1:
         raise InputError(f"keep must be a whole number above 0, not {keep!r}")
     report = make_progress(progress)
+    if out is not None:
+        check_kept(out)
     folder = None if out is None else open_folder(out)
     with ExitStack() as stack:
         begun = _begun(folder, resume, stack)
@@ -151,7 +173,8 @@ class _Session:
             mixed = self.settings.allow_mixed_cpus
             surroundings = self.begun.check_same(surroundings, state, mixed)
         folder, every, keep = directory
-        run = RunDirectory(folder, model, surroundings, asdict(self.settings), keep)
+        status = asdict(self.settings) | {"job": job_id()}
+        run = RunDirectory(folder, model, surroundings, status, keep)
         with stopping.postponed(), ExitStack() as stack:
             if self.begun is None:
                 run.begin(state, stack)
@@ -222,6 +245,11 @@ def _check_workers(workers: int, shards: int) -> None:
             f"{workers} workers are more than the {shards} shards of the experiment: use "
             f"--workers {shards}, or --shards {workers} (another experiment)"
         )
+
+
+def run_name(out: str | Path | None) -> str:
+    """What a run is called where it is watched."""
+    return "training" if out is None else PurePosixPath(urlsplit(str(out)).path).name or "training"
 
 
 def import_launch() -> Any:

@@ -1,5 +1,7 @@
 """The command check: gradients against differences, and the workers' against serial ones."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -23,17 +25,20 @@ DEPTHS = range(1, 5)
 STEPS = 3
 
 
-def check(backend: str, workers: int, allow_mixed_cpus: bool) -> None:
+def check(reach: Any) -> None:
     """Print what was checked on this machine and backend, and what came of it.
+
+    Args:
+        reach: the workers, as ``workers.launch.Settings``.
 
     Raises:
         RunError: a gradient is wrong.
     """
-    _check_workers(backend, workers, allow_mixed_cpus)  # before any line: a flag may be wrong
+    _check_workers(reach)  # before any line: a flag may be wrong
     for library in blas_libraries():
         print(f"BLAS: {library['library']} {library['version']}, core {library['core']}")
     worst = _check_gradients()
-    print(f"{backend}, {workers} workers: {STEPS} steps give the bits of serial ones")
+    print(f"{reach.backend}, {reach.workers} workers: {STEPS} steps give the bits of serial ones")
     if worst >= BOUND:
         raise RunError(f"a gradient is wrong: its relative error is {worst:.1e}, above {BOUND:.0e}")
 
@@ -64,21 +69,21 @@ def _relative_error(activation: str, loss: str, depth: int) -> float:
     return gradient_check(network, parameters, X, Y).relative_error
 
 
-def _check_workers(backend: str, workers: int, allow_mixed_cpus: bool) -> None:
+def _check_workers(reach: Any) -> None:
     """The sums of gradients of some steps, by workers and serially, must have the same bits."""
     launch = import_launch()
-    settings = launch.Settings(backend, workers, allow_mixed_cpus)
-    hyperparameters = Hyperparameters(hidden=(32, 16), batch_size=101, shards=max(8, workers))
+    shards = max(8, reach.workers)
+    hyperparameters = Hyperparameters(hidden=(32, 16), batch_size=101, shards=shards)
     serial = launch.Settings("local", 0)
     by_workers, serially = (
         launch.run(each, hyperparameters.shards, lambda group: _sums(group, hyperparameters))
-        for each in (settings, serial)
+        for each in (reach, serial)
     )
     different = int((by_workers != serially).sum())
     if different:
         raise RunError(
-            f"{different} of {serially.size} sums of gradients of {workers} {backend} workers "
-            "differ from those computed serially"
+            f"{different} of {serially.size} sums of gradients of {reach.workers} {reach.backend} "
+            "workers differ from those computed serially"
         )
 
 

@@ -134,7 +134,29 @@ def _add_reach(parser: Any, workers: int) -> None:
         help="worker processes; 0 computes in the command's own process (default %(default)s)",
     )
     group.add_argument(
-        "--backend", default="local", metavar="NAME", help="local (default %(default)s)"
+        "--backend",
+        default="local",
+        metavar="NAME",
+        help="local: processes of this machine; ray: actors of a Ray cluster (default %(default)s)",
+    )
+    group.add_argument(
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="the Ray cluster to join (default: that of RAY_ADDRESS, or a private one)",
+    )
+    group.add_argument(
+        "--cpus-per-worker",
+        type=_number,
+        default=1.0,
+        metavar="X",
+        help="what Ray reserves for each worker; it computes on one (default 1)",
+    )
+    group.add_argument(
+        "--start-timeout",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="in which Ray must have room for the workers and start them (default 120)",
     )
     parser.add_argument(
         "--allow-mixed-cpus",
@@ -171,6 +193,13 @@ def _whole_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
 
 
 def _seconds(text: str) -> float:
@@ -419,8 +448,9 @@ def _shapes(chosen: Any) -> None:
 
 def _check(chosen: Any) -> None:
     from dist_dnn.front.check import check
+    from dist_dnn.front.commands import reach_of
 
-    check(chosen.backend, chosen.workers, chosen.allow_mixed_cpus)
+    check(reach_of(chosen))
 
 
 def _digest(chosen: Any) -> None:

@@ -15,7 +15,7 @@ from dist_dnn.data.sources import location_name, open_source
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.evaluation import Evaluator
 from dist_dnn.files import atomically
-from dist_dnn.front.api import import_launch, train
+from dist_dnn.front.api import import_launch, run_name, train
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
 from dist_dnn.model import Model
 from dist_dnn.preparation import load_rows
@@ -47,6 +47,9 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
         max_failures=chosen.max_failures,
         step_timeout=chosen.step_timeout,
         allow_mixed_cpus=chosen.allow_mixed_cpus,
+        address=chosen.address,
+        cpus_per_worker=chosen.cpus_per_worker,
+        start_timeout=chosen.start_timeout,
     )
     if chosen.progress != "none":
         out = location_name(chosen.out)
@@ -78,11 +81,24 @@ def read_experiment(
     return target, values | given
 
 
+def reach_of(chosen: Any) -> Any:
+    """How the workers are reached, as the command line has it."""
+    return import_launch().Settings(
+        chosen.backend,
+        chosen.workers,
+        chosen.allow_mixed_cpus,
+        address=chosen.address,
+        cpus_per_worker=chosen.cpus_per_worker,
+        start_timeout=chosen.start_timeout,
+        name=run_name(getattr(chosen, "run", "check")),
+    )
+
+
 def evaluate_command(chosen: Any) -> None:
     """Print a run's scores on a table as one JSON object on standard output."""
     launch = import_launch()
     model = Model.load(chosen.run)
-    settings = launch.Settings(chosen.backend, chosen.workers, chosen.allow_mixed_cpus)
+    settings = reach_of(chosen)
 
     def drive(group: Group) -> dict[str, float | int]:
         load_rows(group, "evaluation", open_source(chosen.data), model.features, model.target)
