@@ -54,15 +54,22 @@ def with_only_ray(folder: Path, wheels: Path) -> Path:
     return folder / "bin"
 
 
-def ray_environment(programs: Path, home: Path, wheels: Path | None = None) -> dict[str, str]:
-    """Variables under which ``programs`` find a home of their own, and nothing else of Ray's."""
+def ray_environment(
+    programs: Path, home: Path, wheels: Path | None = None, *, loopback: bool = True
+) -> dict[str, str]:
+    """Variables under which ``programs`` find a home of their own, and nothing else of Ray's.
+
+    Args:
+        wheels: where pip installs from; None for the ordinary places.
+        loopback: whether Ray listens there alone; by itself it does on all addresses.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)} if wheels else {}
     return kept | offline | {
         "HOME": str(home),
         "PATH": f"{programs}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # without it, Ray listens on all addresses
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": str(int(not loopback)),
         "RAY_USAGE_STATS_ENABLED": "0",
     }  # fmt: skip
 
@@ -84,6 +91,14 @@ parameters = RayParams(
 Node(parameters, head=False, shutdown_at_exit=False, spawn_reaper=False)
 """
 """Lets a node join: ``ray start`` refuses to where all of Ray listens on loopback."""
+
+
+def make_token(environment: Mapping[str, str]) -> None:
+    """Make a token, by the documented commands, and see that only its owner can read it."""
+    command = ["sh", "-c", "umask 077 && ray get-auth-token --generate"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    token = Path(environment["HOME"]) / ".ray" / "auth_token"
+    assert token.stat().st_mode & 0o777 == 0o600
 
 
 class Cluster:
@@ -118,9 +133,7 @@ class Cluster:
 
     def __enter__(self) -> Self:
         try:
-            token = self.folder / "home" / ".ray" / "auth_token"
-            self.run("sh", "-c", "umask 077 && ray get-auth-token --generate")
-            assert token.stat().st_mode & 0o777 == 0o600
+            make_token(self.environment)
             self.run("ray", "start", *self._head, environment={f"{MARK}_NODE": "head"})
         except BaseException:
             self.stop()
