@@ -1,15 +1,29 @@
 """Jobs and nodes on real Ray clusters, by the commands of scripts/README.md."""
 
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from clusters import DEPENDENCIES, MARK, ROOT, Cluster, processes, wheels, with_only_ray
+from clusters import (
+    DEPENDENCIES,
+    MARK,
+    ROOT,
+    Cluster,
+    make_token,
+    processes,
+    ray_environment,
+    wheels,
+    with_only_ray,
+)
+from hosts import Host, TwoHosts
 
 yaml = pytest.importorskip("yaml", reason="Ray is not installed")
 pytest.importorskip("ray", reason="Ray is not installed")
@@ -154,24 +168,108 @@ def test_the_dependencies_of_a_job_are_those_of_the_package() -> None:
 # several nodes
 
 
-def nodes(cluster: Cluster) -> dict[str, bool]:
-    """Which nodes the cluster has, and whether each lives, as a driver sees them."""
-    code = "import json, ray; ray.init(); print(); print(json.dumps(ray.nodes()))"
-    said = cluster.run("python", "-c", code, environment={"RAY_ADDRESS": cluster.address})
-    [seen] = [line for line in said.splitlines() if line.startswith("[{")]
-    return {node["NodeName"]: node["Alive"] for node in json.loads(seen)}
+LIST_NODES = """\
+import json, ray
+ray.init()
+nodes = {node["NodeName"]: node["Alive"] for node in ray.nodes()}
+print()
+print("nodes", json.dumps(nodes))
+"""
+
+
+def nodes(said: str) -> dict[str, bool]:
+    """Which nodes there are, and whether each lives, of what LIST_NODES printed."""
+    found: dict[str, bool] = json.loads(said.rpartition("\nnodes ")[2].splitlines()[0])
+    return found
 
 
 @pytest.mark.parametrize("how", ["kill_raylet", "kill_node"])
 def test_three_raylets_of_which_one_is_killed(how: str) -> None:
     with Cluster(PROGRAMS, cpus=1) as cluster:
+        cluster.environment["RAY_ADDRESS"] = cluster.address
         for name in ("one", "two"):
             cluster.add_node(name)
-        assert sorted(nodes(cluster).values()) == [True, True, True]
+        assert list(nodes(cluster.run("python", "-c", LIST_NODES)).values()) == [True] * 3
         getattr(cluster, how)("one")
-        while nodes(cluster)["one"]:
+        while (alive := nodes(cluster.run("python", "-c", LIST_NODES)))["one"]:
             pass
-        assert nodes(cluster)["two"]
+        assert alive["two"]
         folder = cluster.folder
     assert not folder.exists()
     assert processes(f"{MARK}={folder}") == []
+
+
+def test_two_hosts_of_which_one_loses_its_power(tmp_path: Path) -> None:
+    with TwoHosts(tmp_path) as two:
+        environment = ray_environment(PROGRAMS, tmp_path, loopback=False)
+        make_token(environment)
+        head, other = two.hosts
+        environment["RAY_ADDRESS"] = two.start_ray(environment)
+        list_nodes = ("python", "-c", LIST_NODES)
+        addresses = {head.address: True, other.address: True}
+        assert nodes(head.run(*list_nodes, environment=environment)) == addresses
+        other.kill()
+        while nodes(head.run(*list_nodes, environment=environment))[other.address]:
+            pass
+
+
+# a cluster over SSH
+
+
+def serve_ssh(host: Host, home: Path, key: Path, wheels: Path) -> None:
+    """Let root log in with a key, into a home of its own and a Python that installs wheels."""
+    program = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None or shutil.which("rsync") is None:
+        pytest.skip("there is no sshd, or no rsync")
+    home.mkdir()
+    (home / ".bashrc").touch()
+    (home / ".bash_profile").write_text(f"export PATH={sys.base_prefix}/bin:$PATH\n")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / "host"], check=True)
+    (home / "sshd_config").write_text(
+        f"HostKey {home}/host\n"
+        f"AuthorizedKeysFile {key}.pub\n"
+        "StrictModes no\n"  # the folder of a test lies where others may write
+        "PidFile none\n"
+        f"SetEnv PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} RAY_USAGE_STATS_ENABLED=0\n"
+    )
+    (home / "passwd").write_text(f"root:x:0:0:root:{home}:/bin/bash\nsshd:x:1:1::/:/bin/false\n")
+    environment = {"PATH": os.environ["PATH"]}
+    host.run("mount", "--bind", home / "passwd", "/etc/passwd", environment=environment)
+    host.run("mkdir", "/run/sshd", environment=environment)
+    host.run(program, "-f", home / "sshd_config", "-E", home / "log", environment=environment)
+
+
+def test_a_cluster_over_ssh(distributions: Path, tmp_path: Path) -> None:
+    """The head submits, too: what it copies to itself is the same for the worker."""
+    with TwoHosts(tmp_path, distributions) as two:
+        head, worker = two.hosts
+        home = tmp_path / head.address
+        key = home / ".ssh" / "cluster"
+        for host in two.hosts:
+            serve_ssh(host, tmp_path / host.address, key, distributions)
+        key.parent.mkdir()
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        environment = ray_environment(PROGRAMS, home, loopback=False)
+        make_token(environment)
+        filled_in = tmp_path / "ssh.yaml"
+        written = (ROOT / "scripts" / "cluster" / "ssh.yaml").read_text()
+        for name, value in (("HEAD", head.address), ("WORKER", worker.address), ("USER", "root")):
+            assert written.count(f" {name}\n") + written.count(f"[{name}]") == 1
+            written = re.sub(rf"(?<= ){name}$|(?<=\[){name}(?=\])", value, written, flags=re.M)
+        written = written.replace("==2.60.0", f"=={version('ray')}")
+        filled_in.write_text(written)
+
+        def run(beginning: str, **changes: str) -> str:
+            here = {"scripts/cluster/ssh.yaml": str(filled_in), **changes}
+            return head.run(*documented(beginning, here), environment=environment)
+
+        run("ray up ")
+        while " 2 local.cluster.node\n" not in run("ray exec ").replace("\r", ""):
+            pass
+        out = tmp_path / "shared" / "run"
+        said = run(
+            "ray submit ",
+            **{"/shared/runs/digits": str(out), "ray --workers": f"{BACKEND} --workers"},
+        )
+        assert f"digest {digest(trained(tmp_path / 'here')).strip()}" in said
+        run("ray down ")
