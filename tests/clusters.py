@@ -117,7 +117,7 @@ class Cluster:
     """
 
     def __init__(self, programs: Path, wheels: Path | None = None, cpus: int = 2) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="cluster-", dir="/tmp"))
         home = self.folder / "home"
         home.mkdir()
         mark = {MARK: str(self.folder)}
