@@ -76,7 +76,15 @@ class Host:
 
     def run(self, *command: object, environment: Mapping[str, str], cwd: Path = ROOT) -> str:
         """What a command says that must succeed, standard output and error together."""
-        done = subprocess.run(
+        done = self.attempt(*command, environment=environment, cwd=cwd)
+        assert done.returncode == 0, f"{command}: {done.stdout}"
+        return done.stdout
+
+    def attempt(
+        self, *command: object, environment: Mapping[str, str], cwd: Path = ROOT
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command that may fail."""
+        return subprocess.run(
             self.command(*command, cwd=cwd),
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -85,8 +93,6 @@ class Host:
             text=True,
             timeout=SECONDS,
         )
-        assert done.returncode == 0, f"{command}: {done.stdout}"
-        return done.stdout
 
     def kill(self) -> None:
         """Let the host lose its power: all its processes end, and its network goes."""

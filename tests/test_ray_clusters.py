@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +30,6 @@ from hosts import Host, TwoHosts
 yaml = pytest.importorskip("yaml", reason="Ray is not installed")
 pytest.importorskip("ray", reason="Ray is not installed")
 
-BACKEND = "local"
 DOCUMENT = (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")
 PROGRAMS = Path(sys.executable).parent
 JOB = ROOT / "scripts" / "cluster" / "job.yaml"
@@ -62,7 +63,7 @@ def cluster(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def submit(name: str, out: Path, *arguments: object, written: str = "digits") -> list[str]:
     """The documented command for the job ``written``, under another name, with more flags."""
-    changes = {"s3://bucket/runs/digits": str(out), "--backend ray": f"--backend {BACKEND}"}
+    changes = {"s3://bucket/runs/digits": str(out)}
     command = documented(f"ray job submit --submission-id {written} ", changes)
     command[command.index(written)] = name  # the document's name may be taken already
     return [*command, *map(str, arguments)]
@@ -183,34 +184,84 @@ def nodes(said: str) -> dict[str, bool]:
     return found
 
 
-@pytest.mark.parametrize("how", ["kill_raylet", "kill_node"])
-def test_three_raylets_of_which_one_is_killed(how: str) -> None:
+def train(out: Path, workers: int, *arguments: object) -> list[str]:
+    """What trains for long enough to be disturbed, with workers all over the cluster."""
+    data = ("scripts/data/digits.parquet", "--target", "digit", "--shards", 4, "--out", out)
+    reach = ("--backend", "ray", "--workers", workers)
+    command = ["python", "-m", "dist_dnn", "train", *data, *EXPERIMENT, *reach, *arguments]
+    return [str(each) for each in command]
+
+
+EXPERIMENT = ("--epochs", 40, "--batch-size", 256)
+
+
+def expected(out: Path) -> str:
+    return digest(trained(out, "--shards", 4, *EXPERIMENT))
+
+
+def lost(said: str) -> list[str]:
+    return re.findall(r"^warning: worker \d \(shards [\d, ]+\) .*", said, re.M)
+
+
+@pytest.mark.parametrize("how", [None, "kill_raylet", "kill_node"])
+def test_training_on_three_raylets(how: str | None, tmp_path: Path) -> None:
     with Cluster(PROGRAMS, cpus=1) as cluster:
         cluster.environment["RAY_ADDRESS"] = cluster.address
         for name in ("one", "two"):
             cluster.add_node(name)
         assert list(nodes(cluster.run("python", "-c", LIST_NODES)).values()) == [True] * 3
-        getattr(cluster, how)("one")
-        while (alive := nodes(cluster.run("python", "-c", LIST_NODES)))["one"]:
-            pass
-        assert alive["two"]
+        out, log = tmp_path / "run", tmp_path / "log"
+        with log.open("wb") as file:
+            training = subprocess.Popen(
+                train(out, 3), cwd=ROOT, env=cluster.environment, stdout=file, stderr=file
+            )
+        while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_bytes():
+            assert training.poll() is None, log.read_text()
+        if how is not None:
+            getattr(cluster, how)("one")
+        assert training.wait(300) == 0, log.read_text()
+        assert len(lost(log.read_text())) == (how is not None), log.read_text()
+        assert digest(out) == expected(tmp_path / "here")
         folder = cluster.folder
     assert not folder.exists()
     assert processes(f"{MARK}={folder}") == []
 
 
-def test_two_hosts_of_which_one_loses_its_power(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dies", [False, True])
+def test_training_on_two_hosts(dies: bool, tmp_path: Path) -> None:
     with TwoHosts(tmp_path) as two:
         environment = ray_environment(PROGRAMS, tmp_path, loopback=False)
         make_token(environment)
         head, other = two.hosts
         environment["RAY_ADDRESS"] = two.start_ray(environment)
-        list_nodes = ("python", "-c", LIST_NODES)
-        addresses = {head.address: True, other.address: True}
-        assert nodes(head.run(*list_nodes, environment=environment)) == addresses
-        other.kill()
-        while nodes(head.run(*list_nodes, environment=environment))[other.address]:
-            pass
+        out = tmp_path / "run"
+        if dies:
+            threading.Thread(target=kill_when, args=(other, out / "metrics.jsonl")).start()
+        said = head.run(*train(out, 2), environment=environment)
+        assert len(lost(said)) == dies, said
+        assert digest(out) == expected(tmp_path / "here")
+
+
+def kill_when(host: Host, file: Path) -> None:
+    """Let a host lose its power as soon as there is a file with something in it."""
+    while not file.exists() or not file.read_bytes():
+        time.sleep(0.01)
+    host.kill()
+
+
+def test_a_node_that_does_not_see_the_data_is_named(tmp_path: Path) -> None:
+    with TwoHosts(tmp_path) as two:
+        environment = ray_environment(PROGRAMS, tmp_path, loopback=False)
+        make_token(environment)
+        head, other = two.hosts
+        environment["RAY_ADDRESS"] = two.start_ray(environment)
+        data = "/tmp/digits.parquet"  # which each host has for itself
+        head.run("cp", ROOT / "scripts/data/digits.parquet", data, environment=environment)
+        command = train(tmp_path / "run", 2)
+        command[command.index("scripts/data/digits.parquet")] = data
+        done = head.attempt(*command, environment=environment)
+        assert done.returncode == 2
+        assert re.search(rf"error: node {other.address} \(.+\) cannot see {data}: ", done.stdout)
 
 
 # a cluster over SSH
@@ -267,9 +318,6 @@ def test_a_cluster_over_ssh(distributions: Path, tmp_path: Path) -> None:
         while " 2 local.cluster.node\n" not in run("ray exec ").replace("\r", ""):
             pass
         out = tmp_path / "shared" / "run"
-        said = run(
-            "ray submit ",
-            **{"/shared/runs/digits": str(out), "ray --workers": f"{BACKEND} --workers"},
-        )
+        said = run("ray submit ", **{"/shared/runs/digits": str(out)})
         assert f"digest {digest(trained(tmp_path / 'here')).strip()}" in said
         run("ray down ")
