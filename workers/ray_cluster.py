@@ -190,13 +190,27 @@ def _init(**settings: Any) -> None:
     worker._worker_logs_enabled = False  # what became of workers is ours to say
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
+        with _without_signal_handlers():
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
     except Exception as error:
         raise RunError(f"Ray cannot be used: {_in_one_line(error)}") from error
     finally:
         with suppress(ValueError):  # in another thread than the main one nothing was changed
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _without_signal_handlers() -> Iterator[None]:
+    """A context in which Ray does not let SIGTERM end this process in its own way."""
+    from ray._private import utils
+
+    before = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
 
 
 @contextmanager
