@@ -8,7 +8,7 @@ to actor.
 
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, sleep
@@ -31,7 +31,7 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.sources import TableSource
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.notices import warn
-from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors
+from dist_dnn.rounds import Options, Result, Rounds, Task, Timings, Vectors
 from dist_dnn.shards import assign, complete_subtrees, middle
 from workers.group import WorkerGroup, WorkerLost, check_same_arithmetic, raise_first
 from workers.limits import (
@@ -278,6 +278,12 @@ class RayGroup(WorkerGroup):
         values = {"loss": loss, "examples_per_second": rows / seconds, "step_seconds": seconds}
         for name, value in values.items():
             self._gauges[name].set(value, {"run": self.name})
+
+    def surviving(self, attempt: Callable[[], Result]) -> Result:
+        # Ray makes a bare KeyboardInterrupt of what a signal raises in its waits; those here look
+        # for signals themselves.
+        with stopping.restored(), stopping.postponed():
+            return super().surviving(attempt)
 
     # A round
 
