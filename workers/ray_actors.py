@@ -225,12 +225,13 @@ class RayGroup(WorkerGroup):
         self._looked = self._observed = 0.0
         self._patience = Patience()
         self._placement: Any = None
+        self._is_cut_off = False
         self._bundles = list(range(workers))
         self._probe = Probe()
         self._cluster = Cluster(address, cpus=workers * cpus_per_worker)
         try:
-            self._place()
             self._node = ray.get_runtime_context().get_node_id()
+            self._place()
             self._gauges = _gauges()
             self._create(self._bundles)
         except BaseException:
@@ -478,18 +479,14 @@ class RayGroup(WorkerGroup):
         """
         bundle = {"CPU": float(self.cpus_per_worker)}
         self._placement = placement_group([bundle] * self.workers, strategy="SPREAD")
-        end = monotonic() + self.start_timeout
-        ready = self._placement.ready()
-        while not _ready([ready], TICK):
-            stopping.check()
-            if monotonic() > end:
-                raise RunError(
-                    f"the cluster had no room in {self.start_timeout:g} s for {self.workers} "
-                    f"workers of {self.cpus_per_worker:g} CPUs each; it has {_resources()}: use "
-                    f"fewer --workers or --cpus-per-worker, or a larger --start-timeout"
-                )
+        if not self._has_room(self.start_timeout):
+            raise RunError(
+                f"the cluster had no room in {self.start_timeout:g} s for {self.workers} "
+                f"workers of {self.cpus_per_worker:g} CPUs each; it has {_resources()}: use "
+                f"fewer --workers or --cpus-per-worker, or a larger --start-timeout"
+            )
         nodes = placement_group_table(self._placement)["bundles_to_node_id"]
-        here = ray.get_runtime_context().get_node_id()
+        here = self._node
         # Workers of one node get neighbouring numbers, and so neighbouring shards.
         self._bundles.sort(key=lambda bundle: (nodes[bundle] != here, nodes[bundle], bundle))
 
@@ -565,10 +562,9 @@ class RayGroup(WorkerGroup):
 
     def _join(self) -> None:
         """Wait until all workers have started, and tell them who holds what."""
-        is_first = all(actor.greeting is None for actor in self.actors)
-        if not is_first:
-            self._replace()
-        self._await_greetings(self.start_timeout if is_first else REPLACE_SECONDS)
+        self._replace()
+        is_new = all(actor.greeting is None for actor in self.actors)
+        self._await_greetings(self.start_timeout if is_new else REPLACE_SECONDS)
         sites = self._sites()
         self.actors = [actor for site in sites for actor in site]
         for actor, held in zip(self.actors, assign(self.shards, len(self.actors)), strict=True):
@@ -590,11 +586,31 @@ class RayGroup(WorkerGroup):
     def _replace(self) -> None:
         """Start workers in the places of those that are lost, where there is room."""
         missing = set(range(self.workers)) - {actor.number for actor in self.actors}
-        seconds = PLACE_SECONDS if self.actors else self.start_timeout
-        if not missing or _ready([self._placement.ready()], seconds):
+        if missing and self._has_room(PLACE_SECONDS if self.actors else self.start_timeout):
             self._create(sorted(missing))
         elif not self.actors:
             raise RunError(f"all workers are lost, and the cluster has {_resources()}")
+
+    def _has_room(self, seconds: float) -> bool:
+        """Whether there is, within so long, a place for all workers.
+
+        Raises:
+            RunError: the driver's own node is gone, so that there never will be.
+        """
+        end = monotonic() + seconds
+        ready = self._placement.ready()
+        while not _ready([ready], TICK):
+            stopping.check()
+            self._check_own_node()
+            if monotonic() > end:
+                return False
+        return True
+
+    def _check_own_node(self) -> None:
+        """Raise RunError where this node has no Ray any more, which nothing can be done about."""
+        if self._node not in _nodes_alive():
+            self._is_cut_off = True
+            raise RunError("Ray has ended on the driver's own node")
 
     def _join_calls(self, members: list[Actor], words: Address) -> list[Far]:
         held = _held(members)
@@ -641,6 +657,7 @@ class RayGroup(WorkerGroup):
                 actor.serving = actor.handle.serve.remote()
                 self._check(own, actor)
             self._look()
+            self._check_own_node()
             if monotonic() > end:
                 break
         else:
@@ -722,15 +739,16 @@ class RayGroup(WorkerGroup):
 
     def close(self, at_once: bool = False) -> None:
         for actor in self.actors:
-            with suppress(RayError):
-                ray.kill(actor.handle, no_restart=True)
             if actor.greeting is not None and actor.greeting["shares"]:
                 kill_worker(actor.greeting["process"])
-        self.actors = []
-        if self._placement is not None:
-            with suppress(RayError):
-                remove_placement_group(self._placement)
-            self._placement = None
+        if not self._is_cut_off:  # else Ray would wait for what does not come
+            for actor in self.actors:
+                with suppress(RayError):
+                    ray.kill(actor.handle, no_restart=True)
+            if self._placement is not None:
+                with suppress(RayError):
+                    remove_placement_group(self._placement)
+        self.actors, self._placement = [], None
         if self.members is not None:
             self.members.site.close()
             self.members = None
@@ -738,7 +756,7 @@ class RayGroup(WorkerGroup):
             self._forget(name)
         self.loaded = {}
         self._probe.close()
-        self._cluster.close()
+        self._cluster.close(self._is_cut_off)
 
 
 class RayRounds:

@@ -1,5 +1,6 @@
 """The Ray cluster of a run: one that is joined, or one on this machine for this run alone."""
 
+import atexit
 import logging
 import os
 import secrets
@@ -93,14 +94,21 @@ class Cluster:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Let the cluster go; of a private one nothing is left."""
+    def close(self, is_cut_off: bool = False) -> None:
+        """Let the cluster go; of a private one nothing is left.
+
+        Args:
+            is_cut_off: this node's Ray has ended, and would be waited for.
+        """
         if not self._is_ours:
             return
         import ray
 
-        with suppress(Exception):
-            ray.shutdown()
+        if is_cut_off:
+            atexit.unregister(ray.shutdown)
+        else:
+            with suppress(Exception):
+                ray.shutdown()
         if self._keeper is not None:
             _read_authentication_anew()
             assert self._keeper.stdin is not None
