@@ -222,6 +222,7 @@ class RayGroup(WorkerGroup):
         self.is_settled = False
         self.round_ends: float | None = None
         self.round_limit = 0.0
+        self._have_started = False
         self._looked = self._observed = 0.0
         self._patience = Patience()
         self._placement: Any = None
@@ -559,10 +560,9 @@ class RayGroup(WorkerGroup):
 
     def _join(self) -> None:
         """Wait until all workers have started, and tell them who holds what."""
-        is_first = all(actor.greeting is None for actor in self.actors)
-        if not is_first:
-            self._replace()
-        self._await_greetings(self.start_timeout if is_first else REPLACE_SECONDS)
+        self._replace()
+        self._await_greetings(REPLACE_SECONDS if self._have_started else self.start_timeout)
+        self._have_started = True
         sites = self._sites()
         self.actors = [actor for site in sites for actor in site]
         for actor, held in zip(self.actors, assign(self.shards, len(self.actors)), strict=True):
