@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError, RuntimeEnvSetupError
 from ray.util.metrics import Gauge
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import (
@@ -440,10 +440,16 @@ class RayGroup(WorkerGroup):
         try:
             return ray.get(call.reference, timeout=END_SECONDS)
         except RayTaskError as error:
+            if isinstance(error.cause, RayError):  # what it depends on is gone
+                return self._blame(call.actor)
             raise RunError(f"worker {call.actor.number}: {_in_one_line(error.cause)}") from error
         except RayActorError as error:
             raise self._gone(call.actor, error) from None
-        except RayError:  # what it depends on is gone
+        except RuntimeEnvSetupError as error:
+            raise RunError(
+                f"worker {call.actor.number} cannot start: {' '.join(str(error).split())}"
+            ) from None
+        except RayError:
             return self._blame(call.actor)
 
     def _gone(self, actor: Actor, error: RayActorError) -> WorkerLost:
@@ -454,7 +460,7 @@ class RayGroup(WorkerGroup):
 
     def _blame(self, actor: Actor) -> None:
         """Raise WorkerLost for whoever is gone; for the given one where nobody else is."""
-        end = monotonic() + END_SECONDS
+        end = monotonic() + NODE_SECONDS
         while monotonic() < end:
             self._look()
             sleep(TICK)
