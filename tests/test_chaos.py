@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def check_nothing_is_lost(runs: int, seed: int) -> None:
-    done = chaos("--backend", "local", "--runs", str(runs), "--seed", str(seed))
+def check_nothing_is_lost(backend: str, runs: int, seed: int) -> None:
+    done = chaos("--backend", backend, "--runs", str(runs), "--seed", str(seed))
     assert done.returncode == 0, done.stderr + done.stdout
     report = json.loads(done.stdout)
     assert report["failures"] == report["left_behind"] == []
@@ -30,13 +31,20 @@ def check_nothing_is_lost(runs: int, seed: int) -> None:
 
 
 def test_nothing_is_lost_by_faults_of_each_kind() -> None:
-    check_nothing_is_lost(runs=7, seed=1)
+    check_nothing_is_lost("local", runs=7, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_nothing_is_lost_by_many_faults() -> None:
-    check_nothing_is_lost(runs=30, seed=2)
+    check_nothing_is_lost("local", runs=30, seed=2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
+def test_nothing_is_lost_by_faults_of_each_kind_on_ray() -> None:
+    check_nothing_is_lost("ray", runs=6, seed=1)
 
 
 @pytest.mark.parametrize(

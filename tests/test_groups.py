@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 from rounds_tasks import Failing, Overbearing, Perishing, Remembering, Stillborn, Whereabouts
 
 from dist_dnn.errors import InputError, RunError
@@ -223,6 +224,18 @@ def test_a_worker_lost_while_a_task_is_opened(
     with make() as group:
         options = {"shards": [0, 5], "marker": f"{tmp_path}/lost"}
         assert perishing(group, Stillborn, **options) == EXPECTED
+
+
+def test_actors_that_are_lost_all_at_once_are_replaced() -> None:
+    with RayGroup(SHARDS, 3) as group:
+        rounds = group.open(Perishing, {"length": 5000} | UNDISTURBED)
+        for actor in group.actors:
+            assert actor.greeting is not None
+            os.kill(actor.greeting["process"], signal.SIGKILL)
+        ray.wait([actor.serving for actor in group.actors], num_returns=3, timeout=10)
+        totals = group.surviving(lambda: three_rounds_of(rounds))
+        assert [array.tobytes() for total in totals for array in total] == EXPECTED
+        assert len(group.actors) == 3
 
 
 @pytest.mark.parametrize("how", ["SIGSTOP", "hang"])

@@ -23,6 +23,13 @@ def send(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
+def wait_as_ray_does() -> None:
+    try:
+        send(signal.SIGTERM)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None
+
+
 @pytest.mark.parametrize("number", BOTH)
 def test_a_signal_stops_at_once_where_nothing_postpones_it(number: signal.Signals) -> None:
     with stopping.handled():
@@ -39,6 +46,17 @@ def test_a_signal_stops_at_once_where_nothing_postpones_it(number: signal.Signal
 def test_it_is_an_interrupt_to_those_who_know_nothing_of_it() -> None:
     with stopping.handled(), pytest.raises(KeyboardInterrupt):
         send(signal.SIGTERM)
+
+
+def test_what_a_library_made_of_it_is_undone() -> None:
+    with stopping.handled():
+        with pytest.raises(KeyboardInterrupt) as foreign, stopping.restored():
+            raise KeyboardInterrupt
+        assert type(foreign.value) is KeyboardInterrupt
+        for at_once in (False, True):
+            with pytest.raises(stopping.Stopped) as caught, stopping.restored():
+                wait_as_ray_does()
+            assert (caught.value.number, caught.value.at_once) == (signal.SIGTERM, at_once)
 
 
 def test_the_first_is_postponed_until_it_is_asked_for_and_the_second_is_not() -> None:

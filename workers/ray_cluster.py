@@ -196,29 +196,40 @@ def _init(**settings: Any) -> None:
     from ray._private import worker
 
     worker._worker_logs_enabled = False  # what became of workers is ours to say
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _without_signal_handlers():
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
     except Exception as error:
         raise RunError(f"Ray cannot be used: {_in_one_line(error)}") from error
-    finally:
-        with suppress(ValueError):  # in another thread than the main one nothing was changed
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
 
 @contextmanager
 def _without_signal_handlers() -> Iterator[None]:
-    """A context in which Ray does not let SIGTERM end this process in its own way."""
-    from ray._private import utils
+    """A context in which Ray does not let SIGTERM end this process in its own way.
 
-    before = utils.set_sigterm_handler
+    Once it connects, when all its processes have started, it also has a handler in C, which writes
+    a stack: from then on the signal waits.
+    """
+    from ray._private import utils, worker
+
+    set_handler, connect = utils.set_sigterm_handler, worker.connect
+
+    def connect_undisturbed(*arguments: Any, **settings: Any) -> Any:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        return connect(*arguments, **settings)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     utils.set_sigterm_handler = lambda handler: None
+    worker.connect = connect_undisturbed
     try:
         yield
     finally:
-        utils.set_sigterm_handler = before
+        utils.set_sigterm_handler, worker.connect = set_handler, connect
+        with suppress(ValueError):  # in another thread than the main one nothing was changed
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextmanager
