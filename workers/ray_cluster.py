@@ -134,7 +134,7 @@ def _join(address: str) -> None:
             f"no Ray cluster was found for the address {address!r}: start one with "
             f"`ray start --head`, or leave --address out for a private Ray"
         )
-    _check_answers(found)
+    _check_answers(found, found if address == "auto" else address)
     try:
         with _token_where_there_is_one():
             GcsClient(address=found)  # which says at once what `ray.init` tries for long
@@ -150,13 +150,14 @@ def _join(address: str) -> None:
         ) from None
 
 
-def _check_answers(address: str) -> None:
+def _check_answers(address: str, name: str) -> None:
+    """Raise RunError, which calls the address by this name, unless something listens there."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise RunError(f"no Ray cluster answers at {address}: {reason}; {REMEDY}") from None
+        raise RunError(f"no Ray cluster answers at {name}: {reason}; {REMEDY}") from None
 
 
 @contextmanager
