@@ -27,9 +27,9 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError
 from dist_dnn.model import Model
 from workers.ray_actors import RayGroup
-from workers.ray_cluster import Cluster
+from workers.ray_cluster import LOOPBACK, Cluster
 
-SECONDS = 240
+SECONDS = 90
 CPUS = 4
 LINUX = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
 
@@ -77,26 +77,26 @@ def home() -> Iterator[Home]:
         yield made
 
 
-def start(
+def python(
     home: Home, *arguments: object, given: Mapping[str, str] | None = None
-) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+) -> tuple[int, str, str]:
+    """The exit status, standard output and standard error of Python with these arguments."""
+    done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=home.path,
         env=home.environment(given or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
+        timeout=SECONDS,
     )
+    return done.returncode, done.stdout, done.stderr
 
 
 def run(
     home: Home, *arguments: object, given: Mapping[str, str] | None = None
 ) -> tuple[int, str, str]:
-    """The exit status, standard output and standard error of a command of ours."""
-    with start(home, "-m", "dist_dnn", *arguments, given=given) as process:
-        stdout, stderr = process.communicate(timeout=SECONDS)
-    return process.returncode, stdout, stderr
+    """The same of a command of ours."""
+    return python(home, "-m", "dist_dnn", *arguments, given=given)
 
 
 def ray_training(out: object, *flags: object, data: object = DIGITS) -> tuple[object, ...]:
@@ -147,6 +147,11 @@ def open_in(process: int) -> list[str]:
     return found
 
 
+def with_token(file: Path) -> dict[str, str]:
+    """The environment of those who join a private Ray."""
+    return LOOPBACK | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
+
+
 def command_of(process: int) -> str:
     return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
 
@@ -178,7 +183,7 @@ class Started:
     @property
     def token(self) -> dict[str, str]:
         """The environment of those who may join."""
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.folder / "token")}
+        return with_token(self.folder / "token")
 
     @property
     def address(self) -> str:
@@ -204,7 +209,14 @@ class Started:
 @contextmanager
 def a_long_training(home: Home) -> Iterator[Started]:
     out = home.path / "run"
-    driver = start(home, "-m", "dist_dnn", *ray_training(out, *LONG_FLAGS))
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "dist_dnn", *map(str, ray_training(out, *LONG_FLAGS))],
+        cwd=home.path,
+        env=home.environment({}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         yield Started(home, driver, out)
     finally:
@@ -240,9 +252,8 @@ print(json.dumps([each["name"] for each in ray.util.list_named_actors(all_namesp
 
 def names_of_actors(home: Home, started: Started) -> list[str]:
     """What a second process, which joins with the token, sees."""
-    with start(home, "-c", NAMES, started.address, given=started.token) as process:
-        stdout, stderr = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, stderr
+    status, stdout, stderr = python(home, "-c", NAMES, started.address, given=started.token)
+    assert status == 0, stderr
     return sorted(json.loads(stdout))
 
 
@@ -383,9 +394,8 @@ print(digest(), ray.is_initialized())
 def test_a_script_without_a_guard_trains_on_several_rays(home: Home, expected: str) -> None:
     script = home.path / "unguarded.py"
     script.write_text(UNGUARDED)
-    with start(home, script) as process:
-        stdout, stderr = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, stderr
+    status, stdout, stderr = python(home, script)
+    assert status == 0, stderr
     assert stdout.splitlines() == [f"{expected} False", f"{expected} False", f"{expected} True"]
 
 
@@ -400,7 +410,7 @@ class Joined(NamedTuple):
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token)}
+        return with_token(self.token)
 
 
 @pytest.fixture(scope="module")
@@ -530,13 +540,13 @@ def test_more_than_the_cluster_has(cluster: Joined, home: Home) -> None:
 
 @pytest.mark.parametrize("token", [None, "0" * 64])
 def test_a_cluster_that_wants_another_token(token: str | None, cluster: Joined, home: Home) -> None:
-    given = {} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    wrong = {} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     check_failure(
         home,
         f"the Ray cluster at {cluster.address} does not accept this token: give its own in "
         "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token, with RAY_AUTH_MODE=token",
         *(*SMALL_FLAGS, "--address", cluster.address),
-        given=given,
+        given=LOOPBACK | wrong,
     )
 
 
