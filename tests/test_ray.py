@@ -582,7 +582,7 @@ def test_another_version_on_the_other_side_is_one_warning(
     [line] = capsys.readouterr().err.splitlines()
     host = re.escape(os.uname().nodename)
     assert re.fullmatch(
-        rf"warning: workers on node 127\.0\.0\.1 \({host}\) have {re.escape(theirs)}, "
+        rf"warning: worker \d on node 127\.0\.0\.1 \({host}\) has {re.escape(theirs)}, "
         rf"and the driver {re.escape(ours)}",
         line,
     )
