@@ -10,6 +10,7 @@ SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 """The signals that end a command, and what they did to it."""
 
 _asked: signal.Signals | None = None
+_raised: "Stopped | None" = None
 _postponed = False
 
 
@@ -45,7 +46,7 @@ def install() -> dict[signal.Signals, Any]:
 @contextmanager
 def handled() -> Iterator[None]:
     """A context in which signals are handled as ``install`` says, where they can be."""
-    global _asked
+    global _asked, _raised
     installed = any(signal.getsignal(number) is _handle for number in SIGNALS)
     if installed or current_thread() is not main_thread():
         yield
@@ -54,7 +55,7 @@ def handled() -> Iterator[None]:
     try:
         yield
     finally:
-        _asked = None
+        _asked = _raised = None
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -81,6 +82,17 @@ def check() -> None:
 
 
 @contextmanager
+def restored() -> Iterator[None]:
+    """A context that raises Stopped where a library made a bare KeyboardInterrupt of it."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if isinstance(error, Stopped) or _raised is None:
+            raise
+        raise _raised from None
+
+
+@contextmanager
 def _set_postponed(value: bool) -> Iterator[None]:
     global _postponed
     if current_thread() is not main_thread():
@@ -100,11 +112,13 @@ def ignore() -> None:
 
 
 def _handle(number: int, frame: object) -> None:
-    global _asked
+    global _asked, _raised
     if _asked is None:
         _asked = signal.Signals(number)
         if not _postponed:
-            raise Stopped(_asked)
+            _raised = Stopped(_asked)
+            raise _raised
     else:
         ignore()
-        raise Stopped(_asked, at_once=True)
+        _raised = Stopped(_asked, at_once=True)
+        raise _raised

@@ -64,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--optimizer", default="sgd", metavar="NAME")
     parser.add_argument("--steps", type=int, default=70, metavar="N", help="steps to measure")
     parser.add_argument(
+        "--beside",
+        metavar="NAME",
+        help="another backend, whose steps take turns: the ratio of the medians is measured, too",
+    )
+    parser.add_argument(
         "--checkpoint-every",
         metavar="N|SECONDSs",
         help="measure the rate with such checkpoints over the rate without, too",
@@ -96,10 +101,19 @@ def measure(chosen: argparse.Namespace) -> dict[str, float]:
         batch_size=chosen.batch_size,
         shards=chosen.shards,
     )
-    settings = launch.Settings(chosen.backend, chosen.workers)
-    result = launch.run(
-        settings, chosen.shards, lambda group: _drive(group, chosen, hyperparameters)
-    )
+
+    def drive(group: Group) -> dict[str, float]:
+        result = _drive(group, chosen, hyperparameters)
+        if chosen.beside is not None:
+            beside = launch.Settings(chosen.beside, chosen.workers)
+            result |= launch.run(
+                beside,
+                chosen.shards,
+                lambda other: _compare(group, other, chosen, hyperparameters),
+            )
+        return result
+
+    result = launch.run(launch.Settings(chosen.backend, chosen.workers), chosen.shards, drive)
     _print_table(result)
     return result
 
@@ -107,13 +121,46 @@ def measure(chosen: argparse.Namespace) -> dict[str, float]:
 def _drive(
     group: Group, chosen: argparse.Namespace, hyperparameters: Hyperparameters
 ) -> dict[str, float]:
-    table = made_up_rows(chosen.layers[0], chosen.layers[-1], BATCHES * chosen.batch_size)
-    trainer = Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
+    trainer = _trainer(group, chosen, hyperparameters)
     result = _summary(_times(group, trainer, chosen), chosen.batch_size)
     if chosen.checkpoint_every is not None:
         every = Every.parse(chosen.checkpoint_every)
         result["rate_with_checkpoints"] = _rate_with_checkpoints(trainer, hyperparameters, every)
     return result
+
+
+def _trainer(group: Group, chosen: argparse.Namespace, hyperparameters: Hyperparameters) -> Trainer:
+    table = made_up_rows(chosen.layers[0], chosen.layers[-1], BATCHES * chosen.batch_size)
+    return Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
+
+
+def _compare(
+    group: Group, other: Group, chosen: argparse.Namespace, hyperparameters: Hyperparameters
+) -> dict[str, float]:
+    """Let the steps of two groups take turns: medians, and how much longer the first one's are."""
+    trainers = [_trainer(each, chosen, hyperparameters) for each in (group, other)]
+    medians: list[list[float]] = [[], []]
+    for trainer in trainers:
+        _seconds_of_steps(trainer, WARM_UP_STEPS)
+    for number in range(ROUNDS):
+        for which in (0, 1) if number % 2 else (1, 0):
+            seconds = _seconds_of_steps(trainers[which], -(-chosen.steps // ROUNDS))
+            medians[which].append(statistics.median(seconds))
+    own, beside = medians
+    return {
+        "beside_step_ms_median": 1e3 * statistics.median(beside),
+        "ratio_to_beside": statistics.median(a / b for a, b in zip(own, beside, strict=True)),
+        "ms_more_than_beside": 1e3
+        * statistics.median(a - b for a, b in zip(own, beside, strict=True)),
+    }
+
+
+def _seconds_of_steps(trainer: Trainer, steps: int) -> list[float]:
+    seconds = []
+    for step in range(steps):
+        trainer.step(1, step % BATCHES)
+        seconds.append(trainer.times.step)
+    return seconds
 
 
 def _times(group: Group, trainer: Trainer, chosen: argparse.Namespace) -> dict[str, list[float]]:

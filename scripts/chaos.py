@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -19,22 +19,25 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from faults import FAULTS, ON_THE_DISK, STOPPED, Laboratory, Run, Undisturbed, mount
+from ray_trainings import RayBackend
 from trainings import (
-    BACKENDS,
     EPOCHS,
     SHARDS,
     TEMPORARY,
     UNDISTURBED,
     Backend,
+    LocalBackend,
     Training,
+    all_processes,
     digest_of,
     kill_all,
     metrics_of,
     outliving,
-    processes_in,
 )
 
 from dist_dnn.errors import InputError, RunError
+
+BACKENDS: dict[str, Callable[[], Backend]] = {"local": LocalBackend, "ray": RayBackend}
 
 DISK_BYTES = 2**23
 """The size of the disk that becomes full; a run fits in easily."""
@@ -69,8 +72,8 @@ def _laboratory(backend: Backend, workers: int) -> Iterator[Laboratory]:
                 yield Laboratory(folder, disk, backend, workers, undisturbed)
             finally:
                 _ignore_signals()
-                kill_all(processes_in(folder))
-                outliving(folder)
+                kill_all(all_processes(folder, backend))
+                outliving(folder, backend)
 
 
 def _train_undisturbed(folder: Path, backend: Backend, workers: int) -> Undisturbed:
@@ -80,7 +83,7 @@ def _train_undisturbed(folder: Path, backend: Backend, workers: int) -> Undistur
         RunError: that does not go well.
     """
     out = folder / f"undisturbed-{workers}"
-    training = Training(folder, backend.command(workers), out, UNDISTURBED)
+    training = Training(folder, backend, workers, out, UNDISTURBED)
     training.wait_for(training.is_past_its_start)
     starting = monotonic() - training.began
     training.end()
@@ -180,7 +183,18 @@ def disturb(chosen: argparse.Namespace) -> dict[str, Any]:
     if not Path("/proc/self/task").exists():
         raise InputError("processes are found in /proc: use Linux")
     shared_before = _shared_memory()
-    with _laboratory(BACKENDS[chosen.backend], chosen.workers) as laboratory:
+    backend = BACKENDS[chosen.backend]()
+    try:
+        report = _disturb(chosen, backend)
+    finally:
+        left_behind = backend.close()
+    left_behind += sorted(_shared_memory() - shared_before)
+    report["left_behind"] += left_behind
+    return report
+
+
+def _disturb(chosen: argparse.Namespace, backend: Backend) -> dict[str, Any]:
+    with _laboratory(backend, chosen.workers) as laboratory:
         kinds = _possible(chosen.faults, laboratory)
         runs = []
         for number in range(1, chosen.runs + 1):
@@ -188,9 +202,8 @@ def disturb(chosen: argparse.Namespace) -> dict[str, Any]:
             runs.append(_disturbed_run(laboratory, kind, number, chosen.seed))
             _report(runs[-1], chosen.runs)
         temporary = [str(path) for path in (laboratory.folder / TEMPORARY).iterdir()]
-        left_behind = [*temporary, *sorted(_shared_memory() - shared_before)]
         report = _summary(runs, chosen.seed, laboratory.undisturbed.seconds)
-    report["left_behind"] += left_behind
+    report["left_behind"] += temporary
     return report
 
 

@@ -16,7 +16,6 @@ from typing import Any
 from trainings import (
     EPOCHS,
     SHARDS,
-    STEP_TIMEOUT,
     UNDISTURBED,
     Backend,
     Training,
@@ -124,8 +123,8 @@ class Run:
         return self.trainings[-1].ended - self.trainings[0].began
 
     def start(self, workers: int, *flags: str, ends: dict[int, str]) -> Training:
-        command = [*self.laboratory.backend.command(workers), *flags]
-        training = Training(self.laboratory.folder, command, self.out, ends)
+        laboratory = self.laboratory
+        training = Training(laboratory.folder, laboratory.backend, workers, self.out, ends, flags)
         self.trainings.append(training)
         return training
 
@@ -194,7 +193,10 @@ class Run:
         if metrics != expected.metrics:
             epochs = [each["epoch"] for each in metrics]
             self.wrong.append(f"its metrics are others, of the epochs {epochs}")
-        self.left_behind += [*_hidden(self.place), *outliving(self.laboratory.folder)]
+        self.left_behind += [
+            *_hidden(self.place),
+            *outliving(self.laboratory.folder, self.laboratory.backend),
+        ]
 
     def failure(self, seed: int) -> str:
         """All that helps to find out why the run went wrong."""
@@ -250,7 +252,7 @@ def _stop_workers(run: Run) -> None:
 
 def _stop_worker(run: Run, training: Training, worker: int) -> bool:
     """Returns whether it goes on."""
-    began = monotonic()
+    began, step_timeout = monotonic(), run.laboratory.backend.step_timeout
     send(worker, signal.SIGSTOP)
     comes_in_time = training.has_epochs_left()
     run.note(training, "stopped a worker")
@@ -259,11 +261,11 @@ def _stop_worker(run: Run, training: Training, worker: int) -> bool:
         run.fewest_lost += comes_in_time
         run.most_lost += 1
         return False
-    training.wait(run.random.uniform(0, 2 * STEP_TIMEOUT))
+    training.wait(run.random.uniform(0, 2 * step_timeout))
     send(worker, signal.SIGCONT)
     run.note(training, "let it go on")
     # One that is stopped when another is taken for lost may be taken for lost with it.
-    run.most_lost += run.most_lost > 0 or monotonic() - began > STEP_TIMEOUT
+    run.most_lost += run.most_lost > 0 or monotonic() - began > step_timeout
     return True
 
 

@@ -7,9 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep, time_ns
 from typing import Any
@@ -26,8 +25,7 @@ EXPERIMENT = (
 )
 """Trains for about two seconds."""
 
-STEP_TIMEOUT = 2.0
-SURVIVAL = ("--checkpoint-every", "7", "--step-timeout", str(STEP_TIMEOUT), "--progress", "none")
+SURVIVAL = ("--checkpoint-every", "7", "--progress", "none")
 
 HANGS_SECONDS = 120.0
 """A training that takes longer hangs."""
@@ -46,31 +44,54 @@ DIFFERENT_EACH_TIME = ("seconds", "examples_per_second")
 # What a backend is to this script
 
 
-@dataclass(frozen=True)
 class Backend:
     """How a backend's trainings are started, and how their workers are found.
 
     Attributes:
-        command: what starts a training with so many workers; flags are added to it.
-        workers: the processes of a driver's workers.
+        step_timeout: after so many seconds a stopped worker is lost.
+        environment: what drivers find in theirs.
     """
 
-    command: Callable[[int], list[str]]
-    workers: Callable[[int], list[int]]
+    step_timeout: float
+
+    def __init__(self) -> None:
+        self.environment: dict[str, str] = {}
+
+    def command(self, workers: int) -> list[str]:
+        """What starts a training with so many workers; flags are added to it."""
+        raise NotImplementedError
+
+    def workers(self, driver: int) -> list[int]:
+        """The processes of a driver's workers."""
+        raise NotImplementedError
+
+    def workers_elsewhere(self) -> list[int]:
+        """The processes of anyone's workers that do not work in the driver's folder."""
+        return []
+
+    def close(self) -> list[str]:
+        """End what trainings shared; returns what is left of it."""
+        return []
 
 
-def _local_command(workers: int) -> list[str]:
-    return [*(sys.executable, "-m", "dist_dnn", "train"), *EXPERIMENT, "--workers", str(workers)]
+class LocalBackend(Backend):
+    """Workers are children of the driver."""
+
+    step_timeout = 2.0
+
+    def command(self, workers: int) -> list[str]:
+        return train_command("local", workers)
+
+    def workers(self, driver: int) -> list[int]:
+        with suppress(OSError):  # the driver may be gone
+            children = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
+            return [int(child) for child in children if "local_worker" in command_line(int(child))]
+        return []
 
 
-def _local_workers(driver: int) -> list[int]:
-    with suppress(OSError):  # the driver may be gone
-        children = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
-        return [int(child) for child in children if "local_worker" in command_line(int(child))]
-    return []
-
-
-BACKENDS = {"local": Backend(_local_command, _local_workers)}
+def train_command(backend: str, workers: int) -> list[str]:
+    chosen = ("--backend", backend, "--workers", str(workers))
+    return [*(sys.executable, "-m", "dist_dnn", "train"), *EXPERIMENT, *chosen]
 
 
 # Processes
@@ -93,6 +114,11 @@ def processes_in(folder: Path) -> list[int]:
     return found
 
 
+def all_processes(folder: Path, backend: Backend) -> list[int]:
+    """The processes of a training, wherever they work."""
+    return [*processes_in(folder), *backend.workers_elsewhere()]
+
+
 def handles_signals(process: int) -> bool:
     """Whether a process has come as far as to handle SIGTERM."""
     with suppress(OSError):
@@ -111,10 +137,10 @@ def kill_all(processes: list[int]) -> None:
         send(process, signal.SIGKILL)
 
 
-def outliving(folder: Path) -> list[str]:
+def outliving(folder: Path, backend: Backend) -> list[str]:
     """The processes that still live some time after their driver; they are killed."""
     end = monotonic() + END_SECONDS
-    while (processes := processes_in(folder)) and monotonic() < end:
+    while (processes := all_processes(folder, backend)) and monotonic() < end:
         sleep(0.01)
     described = [f"process {process}: {command_line(process)}" for process in processes]
     kill_all(processes)
@@ -131,22 +157,36 @@ class Training:
 
     Args:
         folder: where it works, by which all that it starts is found again.
-        command: what starts it.
+        backend, workers: what it is started with.
         out: its run directory.
         ends: the exit statuses that are right, each with what the one line of error then says;
             empty where there must not be one.
+        flags: more of its command line.
     """
 
-    def __init__(self, folder: Path, command: list[str], out: Path, ends: dict[int, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        backend: Backend,
+        workers: int,
+        out: Path,
+        ends: dict[int, str],
+        flags: Sequence[str] = (),
+    ) -> None:
         self.out = out
         self.status: int | None = None
         self._folder = folder
-        self._command = [*command, *SURVIVAL, "--out", str(out)]
+        self._backend = backend
+        timeout = ("--step-timeout", str(backend.step_timeout))
+        self._command = [
+            *(*backend.command(workers), *flags),
+            *(*SURVIVAL, *timeout, "--out", str(out)),
+        ]
         self._ends = ends
         descriptor, self._errors = tempfile.mkstemp(dir=folder, prefix="errors-")
         with os.fdopen(descriptor, "wb") as errors:
             self._began_ns, self.began = time_ns(), monotonic()
-            self.driver = _start(folder, self._command, errors)
+            self.driver = _start(folder, self._command, backend.environment, errors)
         self.ended = self.began
 
     def is_running(self) -> bool:
@@ -174,7 +214,7 @@ class Training:
         self.status = self.driver.poll()
         self.ended = monotonic()
         if self.status is None:
-            kill_all(processes_in(self._folder))
+            kill_all(all_processes(self._folder, self._backend))
             self.driver.wait()
 
     def has_epochs_left(self) -> bool:
@@ -197,11 +237,14 @@ class Training:
         return [] if are_right else [f"exit status {self.status} with other lines than should be"]
 
 
-def _start(folder: Path, command: list[str], errors: Any) -> subprocess.Popen[bytes]:
+def _start(
+    folder: Path, command: list[str], environment: dict[str, str], errors: Any
+) -> subprocess.Popen[bytes]:
+    own = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / TEMPORARY)}
     return subprocess.Popen(  # noqa: S603 - our own module, no shell
         command,
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder / TEMPORARY)},
+        env=os.environ | own | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=errors,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TypeVar
 
+from dist_dnn import stopping
 from dist_dnn.arithmetic import one_blas_thread, quiet_overflow
 from dist_dnn.errors import InputError
 from workers.group import WorkerGroup
@@ -97,5 +98,10 @@ def run(settings: Settings, shards: int, drive: Callable[[WorkerGroup], Result])
     for name in ("cpus_per_worker", "start_timeout"):
         if not 0 < (value := getattr(settings, name)) < math.inf:
             raise InputError(f"{name} must be a number above 0, not {value}")
-    with one_blas_thread(), quiet_overflow(), BACKENDS[settings.backend](settings, shards) as group:
+    with (
+        one_blas_thread(),
+        quiet_overflow(),
+        stopping.restored(),
+        BACKENDS[settings.backend](settings, shards) as group,
+    ):
         return drive(group)

@@ -8,7 +8,7 @@ to actor.
 
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, sleep
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError, RuntimeEnvSetupError
 from ray.util.metrics import Gauge
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import (
@@ -31,7 +31,7 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.sources import TableSource
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.notices import warn
-from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors
+from dist_dnn.rounds import Options, Result, Rounds, Task, Timings, Vectors
 from dist_dnn.shards import assign, complete_subtrees, middle
 from workers.group import WorkerGroup, WorkerLost, check_same_arithmetic, raise_first
 from workers.limits import (
@@ -280,6 +280,12 @@ class RayGroup(WorkerGroup):
         for name, value in values.items():
             self._gauges[name].set(value, {"run": self.name})
 
+    def surviving(self, attempt: Callable[[], Result]) -> Result:
+        # Ray makes a bare KeyboardInterrupt of what a signal raises in its waits; those here look
+        # for signals themselves.
+        with stopping.restored(), stopping.postponed():
+            return super().surviving(attempt)
+
     # A round
 
     def run(self, opened: Opened, position: tuple[int, ...]) -> Vectors:
@@ -434,10 +440,16 @@ class RayGroup(WorkerGroup):
         try:
             return ray.get(call.reference, timeout=END_SECONDS)
         except RayTaskError as error:
+            if isinstance(error.cause, RayError):  # what it depends on is gone
+                return self._blame(call.actor)
             raise RunError(f"worker {call.actor.number}: {_in_one_line(error.cause)}") from error
         except RayActorError as error:
             raise self._gone(call.actor, error) from None
-        except RayError:  # what it depends on is gone
+        except RuntimeEnvSetupError as error:
+            raise RunError(
+                f"worker {call.actor.number} cannot start: {' '.join(str(error).split())}"
+            ) from None
+        except RayError:
             return self._blame(call.actor)
 
     def _gone(self, actor: Actor, error: RayActorError) -> WorkerLost:
@@ -448,7 +460,7 @@ class RayGroup(WorkerGroup):
 
     def _blame(self, actor: Actor) -> None:
         """Raise WorkerLost for whoever is gone; for the given one where nobody else is."""
-        end = monotonic() + END_SECONDS
+        end = monotonic() + NODE_SECONDS
         while monotonic() < end:
             self._look()
             sleep(TICK)

@@ -42,6 +42,8 @@ class Cluster:
 
     Attributes:
         is_private: it ends with this run.
+        folder: of a private one, with all its files; None for another.
+        credentials: the environment that lets other drivers join a private one.
 
     Raises:
         InputError: the address is no good.
@@ -51,6 +53,8 @@ class Cluster:
     def __init__(self, address: str | None, cpus: float) -> None:
         self._keeper: subprocess.Popen[bytes] | None = None
         self.is_private = False
+        self.folder: Path | None = None
+        self.credentials: dict[str, str] = {}
         address = address or os.environ.get("RAY_ADDRESS") or None
         if address is not None:
             _check_address(address)
@@ -67,15 +71,15 @@ class Cluster:
             self._start(cpus)
 
     def _start(self, cpus: float) -> None:
-        folder = _temporary_folder()
+        self.folder = folder = _temporary_folder()
         self._keeper = _start_keeper(folder)
         token = folder / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
-        settings = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self.credentials = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         try:
             with (
-                _environment(LOOPBACK | QUIET | settings, without=["RAY_AUTH_TOKEN"]),
+                _environment(LOOPBACK | QUIET | self.credentials, without=["RAY_AUTH_TOKEN"]),
                 _only_loopback(),
             ):
                 _read_authentication_anew()
@@ -187,13 +191,27 @@ def _init(**settings: Any) -> None:
     worker._worker_logs_enabled = False  # what became of workers is ours to say
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
+        with _without_signal_handlers():
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
     except Exception as error:
         raise RunError(f"Ray cannot be used: {_in_one_line(error)}") from error
     finally:
         with suppress(ValueError):  # in another thread than the main one nothing was changed
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _without_signal_handlers() -> Iterator[None]:
+    """A context in which Ray does not let SIGTERM end this process in its own way."""
+    from ray._private import utils
+
+    before = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
 
 
 @contextmanager
