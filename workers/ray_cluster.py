@@ -141,7 +141,8 @@ def _join(address: str) -> None:
     _check_answers(found, found if address == "auto" else address)
     try:
         with _token_where_there_is_one():
-            GcsClient(address=found)  # which says at once what `ray.init` tries for long
+            with _silence():
+                GcsClient(address=found)  # which says at once what `ray.init` tries for long
             _init(address=found)
     except AuthenticationError:
         raise RunError(
@@ -162,6 +163,26 @@ def _check_answers(address: str, name: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise RunError(f"no Ray cluster answers at {name}: {reason}; {REMEDY}") from None
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """A context in which nothing is written to standard error, not by Ray's own libraries either.
+
+    They say there what is then raised.
+    """
+    if sys.stderr is None:
+        yield
+        return
+    sys.stderr.flush()
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 @contextmanager
