@@ -403,22 +403,17 @@ def test_a_script_without_a_guard_trains_on_several_rays(home: Home, expected: s
 
 
 class Joined(NamedTuple):
-    """A cluster that other processes can join."""
+    """A cluster that other processes can join: where, and in which environment."""
 
     address: str
-    token: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return with_token(self.token)
+    environment: dict[str, str]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Joined]:
     """One that this process is connected to as well."""
     made = Cluster(None, cpus=CPUS)
-    folder = Path(ray._private.worker._global_node.get_temp_dir_path()).parent
-    yield Joined(ray.get_runtime_context().gcs_address, folder / "token")
+    yield Joined(ray.get_runtime_context().gcs_address, LOOPBACK | made.credentials)
     made.close()
 
 
