@@ -520,6 +520,34 @@ def test_an_address_where_nothing_listens(home: Home) -> None:
     )
 
 
+ALONE = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
+"""What runs a command that sees no other processes, and so no Ray of others."""
+
+
+def can_be_alone() -> bool:
+    with suppress(OSError):
+        return subprocess.run([*ALONE, "true"], capture_output=True).returncode == 0
+    return False
+
+
+@pytest.mark.skipif(not can_be_alone(), reason="hides processes from a command by unshare")
+def test_any_cluster_of_this_machine_where_there_is_none(home: Home) -> None:
+    flags = ray_training(home.path / "new", *SMALL_FLAGS, "--address", "auto")
+    done = subprocess.run(
+        [*ALONE, sys.executable, "-m", "dist_dnn", *map(str, flags)],
+        env=home.environment({"RAY_TMPDIR": str(home.temporary)}),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "error: no Ray cluster was found for the address 'auto': start one with "
+        "`ray start --head`, or leave --address out for a private Ray\n"
+    )
+    assert home.content() == ["h", "t"]
+
+
 def test_more_than_the_cluster_has(cluster: Joined, home: Home) -> None:
     has = int(ray.cluster_resources()["CPU"])
     check_failure(
