@@ -132,7 +132,9 @@ def _join(address: str) -> None:
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.exceptions import AuthenticationError, RayError
 
-    found = canonicalize_bootstrap_address(address)
+    found = None
+    with suppress(ConnectionError):
+        found = canonicalize_bootstrap_address(address)
     if found is None:
         raise RunError(
             f"no Ray cluster was found for the address {address!r}: start one with "
