@@ -1,9 +1,11 @@
-"""Trainings that are ended in the middle, and what they leave."""
+"""Trainings that are ended in the middle, what they leave, and the processes they had."""
 
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +51,27 @@ def what_is_left(out: Path) -> dict[str, Any]:
         "toml": (out / "hyperparameters.toml").read_text(),
         "features": (out / "features.json").read_text(),
     }
+
+
+def descendants(process: int) -> set[int]:
+    children: set[int] = set()
+    with suppress(OSError):  # it has ended meanwhile
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            children |= {int(child) for child in (thread / "children").read_text().split()}
+    return children.union(*map(descendants, children))
+
+
+def is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_until(condition: object, seconds: float = 60) -> None:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come in time"
+        time.sleep(0.02)

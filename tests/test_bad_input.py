@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from shutil import copytree
@@ -33,12 +33,17 @@ Change = Callable[[Path], object]
 
 
 class Case(NamedTuple):
-    """A command, and what it must say; its folder holds ``data.parquet`` and the run ``run``."""
+    """A command, and what it must say; its folder holds ``data.parquet`` and the run ``run``.
+
+    Attributes:
+        given: what is added to its environment.
+    """
 
     command: str
     said: tuple[str, ...]
     change: Change = lambda folder: None
     mark: Any = ()
+    given: Mapping[str, str] = {}
 
 
 class Outcome(NamedTuple):
@@ -615,6 +620,56 @@ CASES |= {
     for workers in numbers
 }
 
+REMEDY = "give --address HOST:PORT of the cluster's head, or auto on one of its nodes"
+
+
+def ray_case(
+    said: str, flags: str, workers: int = 2, change: Change = lambda folder: None, **given: str
+) -> Case:
+    """A training on Ray that ends before there is one, with this one line."""
+    command = train(f"--backend ray {flags}", workers)
+    return Case(command, (f"error: {said}\n",), change, given=given)
+
+
+CASES |= {
+    "a Ray address without a port": ray_case(
+        f"the Ray address 'somewhere' is no HOST:PORT: {REMEDY}", "--address somewhere"
+    ),
+    "a Ray address with a port that is none": ray_case(
+        f"the Ray address 'somewhere:70000' is no HOST:PORT: {REMEDY}", "--address somewhere:70000"
+    ),
+    "a Ray address in the environment": ray_case(
+        f"the Ray address 'local' is no HOST:PORT: {REMEDY}", "", RAY_ADDRESS="local"
+    ),
+    "an address of Ray's client": ray_case(
+        f"the Ray address ray://head:10001 is not that of a cluster to join: {REMEDY}; to run on a "
+        "cluster from elsewhere, use `ray job submit`",
+        "--address ray://head:10001",
+    ),
+    "Ray without workers": ray_case(
+        "the ray backend needs workers: give --workers 1 or more", "", workers=0
+    ),
+    "workers of no CPUs": ray_case(
+        "cpus_per_worker must be a number above 0, not 0.0", "--cpus-per-worker 0"
+    ),
+    "no time to start": ray_case(
+        "start_timeout must be a number above 0, not -1.0", "--start-timeout -1"
+    ),
+    "Ray that is not installed": ray_case(
+        "the ray backend needs Ray, which is not here: pip install '.[ray]'",
+        "",
+        change=text("sitecustomize.py", "import sys\nsys.modules['ray'] = None\n"),
+        PYTHONPATH=".",
+        PYTHONDONTWRITEBYTECODE="1",
+    ),
+    "a run that a job would lose": ray_case(
+        "--out new is relative, and a job's working directory is removed with it: give an absolute "
+        "path on storage that outlives the job, or a URI (s3://…)",
+        "",
+        RAY_JOB_CONFIG_JSON_ENV_VAR='{"metadata": {"job_submission_id": "raysubmit_x"}}',
+    ),
+}
+
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -627,10 +682,13 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return inside
 
 
-def run_command(command: str, inside: Path) -> subprocess.CompletedProcess[str]:
+def run_command(
+    command: str, inside: Path, given: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "dist_dnn", *shlex.split(command)],
         cwd=inside,
+        env=os.environ | (given or {}),
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -649,7 +707,7 @@ def outcome_of(case: Case, example: Path, inside: Path) -> Outcome:
     copytree(example, inside)
     case.change(inside)
     before = content(inside)
-    done = run_command(case.command, inside)
+    done = run_command(case.command, inside, case.given)
     return Outcome(done.returncode, done.stdout, done.stderr, before, content(inside))
 
 

@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from runs import descendants, is_alive, wait_until
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "scripts" / "data" / "digits.parquet"
@@ -68,21 +68,6 @@ def test_train_works_in_a_notebook() -> None:
     assert output["text"] == output_of(sys.executable, "-c", UNGUARDED)
 
 
-def descendants(process: int) -> set[int]:
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return {int(child) for child in children} | {
-        each for child in children for each in descendants(int(child))
-    }
-
-
-def is_alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
 @contextmanager
 def a_long_training(
     out: Path, flags: Sequence[str] = ()
@@ -100,14 +85,6 @@ def a_long_training(
     finally:
         driver.kill()
         driver.communicate()
-
-
-def wait_until(condition: object, seconds: float = 60) -> None:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come in time"
-        time.sleep(0.02)
 
 
 @LINUX

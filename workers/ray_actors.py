@@ -223,6 +223,7 @@ class RayGroup(WorkerGroup):
         self.round_ends: float | None = None
         self.round_limit = 0.0
         self._looked = self._observed = 0.0
+        self._other_versions: set[str] = set()
         self._patience = Patience()
         self._placement: Any = None
         self._is_cut_off = False
@@ -668,7 +669,8 @@ class RayGroup(WorkerGroup):
         """Compare a worker's machine and software with the driver's."""
         assert actor.greeting is not None
         theirs, there = actor.greeting["arithmetic"], actor.greeting["versions"]
-        if there != versions():
+        if there != versions() and there not in self._other_versions:
+            self._other_versions.add(there)
             where = f"worker {actor.number} on {theirs['host']}"
             warn(f"{where} has {there}, and the driver {versions()}")
         check_same_arithmetic(own, theirs, actor.number, self.allow_mixed_cpus)

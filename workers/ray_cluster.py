@@ -140,16 +140,19 @@ def _join(address: str) -> None:
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.exceptions import AuthenticationError, RayError
 
-    found = canonicalize_bootstrap_address(address)
+    found = None
+    with suppress(ConnectionError):
+        found = canonicalize_bootstrap_address(address)
     if found is None:
         raise RunError(
             f"no Ray cluster was found for the address {address!r}: start one with "
             f"`ray start --head`, or leave --address out for a private Ray"
         )
-    _check_answers(found)
+    _check_answers(found, found if address == "auto" else address)
     try:
         with _token_where_there_is_one():
-            GcsClient(address=found)  # which says at once what `ray.init` tries for long
+            with _silence():
+                GcsClient(address=found)  # which says at once what `ray.init` tries for long
             _init(address=found)
     except AuthenticationError:
         raise RunError(
@@ -162,13 +165,34 @@ def _join(address: str) -> None:
         ) from None
 
 
-def _check_answers(address: str) -> None:
+def _check_answers(address: str, name: str) -> None:
+    """Raise RunError, which calls the address by this name, unless something listens there."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise RunError(f"no Ray cluster answers at {address}: {reason}; {REMEDY}") from None
+        raise RunError(f"no Ray cluster answers at {name}: {reason}; {REMEDY}") from None
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """A context in which nothing is written to standard error, not by Ray's own libraries either.
+
+    They say there what is then raised.
+    """
+    if sys.stderr is None:
+        yield
+        return
+    sys.stderr.flush()
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 @contextmanager
