@@ -106,6 +106,7 @@ class Cluster:
 
         if is_cut_off:
             atexit.unregister(ray.shutdown)
+            atexit.register(_leave)
         else:
             with suppress(Exception):
                 ray.shutdown()
@@ -114,6 +115,13 @@ class Cluster:
             assert self._keeper.stdin is not None
             self._keeper.stdin.close()
             self._keeper.wait()
+
+
+def _leave() -> None:
+    """End this process before its connection to a Ray that is gone is taken down, which crashes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _check_address(address: str) -> None:
