@@ -34,7 +34,7 @@ MakeGroup = Callable[[int], WorkerGroup]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_ray_for_all_groups() -> Iterator[None]:
-    cluster = Cluster(None, cpus=SHARDS)
+    cluster = Cluster(None, cpus=2 * SHARDS)  # for the group of the module, and one more
     yield
     cluster.close()
 
@@ -75,7 +75,17 @@ GROUPS = {
 }
 
 
-@pytest.fixture(params=GROUPS, scope="module")
+def parameters(groups: dict[str, Any], *quick: str) -> list[Any]:
+    """The groups by name; of those on Ray, which takes long, all but a quick one are slow."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow)
+        if name.startswith("ray") and name not in quick
+        else name
+        for name in groups
+    ]
+
+
+@pytest.fixture(params=parameters(GROUPS, "ray 2", "ray scattered"), scope="module")
 def group(request: pytest.FixtureRequest) -> Iterator[WorkerGroup]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
@@ -165,6 +175,7 @@ def test_more_workers_than_shards_is_an_error_that_gives_the_flag() -> None:
 def patient(given: dict[str, Any]) -> dict[str, Any]:
     """Ray's answers take longer than a look at a process."""
     timeout = given.get("step_timeout")
+    given = given | {"name": "mortal"}  # the group of the module has its own
     return given if timeout is None else given | {"step_timeout": 8 * timeout}
 
 
@@ -176,7 +187,7 @@ MORTAL: dict[str, Callable[..., WorkerGroup]] = {
 """Groups whose workers can be lost, with what else they take."""
 
 
-@pytest.fixture(params=MORTAL)
+@pytest.fixture(params=parameters(MORTAL, "ray scattered"))
 def make(request: pytest.FixtureRequest) -> Callable[..., WorkerGroup]:
     return MORTAL[request.param]
 
@@ -227,7 +238,7 @@ def test_a_worker_lost_while_a_task_is_opened(
 
 
 def test_actors_that_are_lost_all_at_once_are_replaced() -> None:
-    with RayGroup(SHARDS, 3) as group:
+    with RayGroup(SHARDS, 3, name="mortal") as group:
         rounds = group.open(Perishing, {"length": 5000} | UNDISTURBED)
         for actor in group.actors:
             assert actor.greeting is not None

@@ -222,6 +222,8 @@ class RayGroup(WorkerGroup):
         self.is_settled = False
         self.round_ends: float | None = None
         self.round_limit = 0.0
+        self._is_extended = False
+        self._in_hand = self.start_timeout  # how long what workers have in hand may take
         self._looked = self._observed = 0.0
         self._other_versions: set[str] = set()
         self._patience = Patience()
@@ -296,7 +298,8 @@ class RayGroup(WorkerGroup):
         self.generation = generation = self.generation + 1
         began = monotonic()
         self.round_limit = opened.limit.seconds
-        self.round_ends = began + self.round_limit
+        self._is_extended = False
+        self.round_ends, self._in_hand = began + self.round_limit, self.round_limit
         try:
             members.site.board.ask(generation, opened.number, position)
             total = self._finish(members, opened, position)
@@ -329,10 +332,11 @@ class RayGroup(WorkerGroup):
         places: dict[Subtree, Any] = {}
         timings = []
         if members.far:
-            given = ray.put(tuple(opened.broadcast.vectors))
+            given = _put(tuple(opened.broadcast.vectors))
         for site in members.far:
-            call = site.leader.handle.round.options(num_returns=1 + len(site.subtrees))
-            first, *others = call.remote(opened.number, position, self.generation, given)
+            returns = 1 + len(site.subtrees)
+            call = site.leader.handle.round.options(num_returns=returns)
+            first, *others = call.remote(opened.number, position, self.generation, given, returns)
             timings.append(Far(site.leader, first))
             for subtree, reference in zip(site.subtrees, others, strict=True):
                 places[subtree] = Far(site.leader, reference)
@@ -384,10 +388,14 @@ class RayGroup(WorkerGroup):
     def _look_for_losses(self) -> None:
         pending = {actor.serving: actor for actor in self.actors if actor.serving is not None}
         for reference in _ready(list(pending)):
-            self._get_now(Far(pending[reference], reference))
+            try:
+                ray.get(reference, timeout=END_SECONDS)
+            except RayActorError as error:
+                raise self._gone(pending[reference], error) from None
+            except RayError:
+                raise pending[reference].lost("is gone") from None
         pings = {actor.ping: actor for actor in self.actors if actor.ping is not None}
         for reference in _ready(list(pings)):
-            self._get_now(Far(pings[reference], reference))
             pings[reference].ping = None
         for actor in self.actors:
             if actor.ping is None and actor.serving is not None:
@@ -405,7 +413,10 @@ class RayGroup(WorkerGroup):
                 raise call.actor.lost(f"was silent for {ANSWER_SECONDS + self.round_limit:.3g} s")
             if self._get_now(call):
                 raise call.actor.lost(f"did not finish a step in {self.round_limit:.3g} s")
-        self.round_ends = monotonic() + self.step_timeout  # all have: the sums are on their way
+        if self._is_extended and self.members is not None and self.members.far:
+            raise self.members.far[0].leader.lost("did not pass on its sums in time")
+        # All have: the sums are on their way.
+        self._is_extended, self.round_ends = True, monotonic() + self.step_timeout
 
     def _answers(self, calls: Sequence[Far], seconds: float) -> dict[int, Any]:
         """What workers answer to calls, by worker, once all have.
@@ -454,7 +465,14 @@ class RayGroup(WorkerGroup):
             return self._blame(call.actor)
 
     def _gone(self, actor: Actor, error: RayActorError) -> WorkerLost:
-        """The loss that a failed call tells of; of another worker, it may be."""
+        """The loss that a failed call tells of.
+
+        Raises:
+            RunError: it never could start, and another in its place could not either.
+        """
+        if error.actor_init_failed:
+            last = str(error).strip().splitlines()[-1].strip()
+            raise RunError(f"worker {actor.number} cannot start on its node: {last}") from None
         if "out of memory" in str(error).lower():
             return actor.lost("was ended because its node was out of memory")
         return actor.lost("is gone")
@@ -514,9 +532,9 @@ class RayGroup(WorkerGroup):
         while True:
             try:
                 return make.remote(number)
-            except (ValueError, RayError):  # the name is still that of the one before
+            except (ValueError, RayError) as error:  # the name is still that of the one before
                 if monotonic() > end:
-                    raise
+                    raise RunError(f"worker {number} cannot start: {_in_one_line(error)}") from None
                 sleep(TICK)
 
     def settle(self) -> None:
@@ -539,6 +557,7 @@ class RayGroup(WorkerGroup):
     def _ask(self, actors: Sequence[Actor], method: str, *arguments: Any) -> dict[int, Any]:
         """Call a method of several workers; returns their answers, or raises the first error."""
         calls = _calls(actors, method, *arguments)
+        self._in_hand = UNMEASURED_SECONDS
         answers = self._answers(calls, UNMEASURED_SECONDS)
         if method in ("load", "open"):
             self._raise_first(answers)
@@ -558,6 +577,7 @@ class RayGroup(WorkerGroup):
         for site in members.far:
             addresses = made[site.leader.number]
             calls += _calls(site.members, "open", *told, *addresses)
+        self._in_hand = UNMEASURED_SECONDS
         self._raise_first(self._answers(calls, UNMEASURED_SECONDS))
         members.told.add(name)
 
@@ -570,9 +590,19 @@ class RayGroup(WorkerGroup):
         self.actors = [actor for site in sites for actor in site]
         for actor, held in zip(self.actors, assign(self.shards, len(self.actors)), strict=True):
             actor.held = held
-        self._ask(self.actors, "leave")
+        self._answers(_calls(self.actors, "leave"), self._in_hand)
+        assert self.actors
         near, far = sites[0], sites[1:]
         site = Site(_held(near), self.shards, self.generation)
+        try:
+            self._join_sites(near, site, far)
+        except BaseException:
+            site.close()
+            raise
+        self.members = Membership(near, site, [self._far_site(members) for members in far])
+
+    def _join_sites(self, near: list[Actor], site: Site, far: list[list[Actor]]) -> None:
+        """Tell all workers with whom they share memory."""
         calls = self._join_calls(near, site.address)
         leaders = [
             Far(each[0], each[0].handle.lead.remote(_held(each), self.shards, self.generation))
@@ -582,7 +612,6 @@ class RayGroup(WorkerGroup):
         for members in far:
             calls += self._join_calls(members, addresses[members[0].number])
         self._answers(calls, self.start_timeout)
-        self.members = Membership(near, site, [self._far_site(members) for members in far])
 
     def _replace(self) -> None:
         """Start workers in the places of those that are lost, where there is room."""
@@ -599,8 +628,7 @@ class RayGroup(WorkerGroup):
             RunError: the driver's own node is gone, so that there never will be.
         """
         end = monotonic() + seconds
-        ready = self._placement.ready()
-        while not _ready([ready], TICK):
+        while not self._placement.wait(TICK):
             stopping.check()
             self._check_own_node()
             if monotonic() > end:
@@ -693,13 +721,16 @@ class RayGroup(WorkerGroup):
         self.members, self.is_settled = None, False
         sleep(TOGETHER_SECONDS)
         losses = {loss.worker: loss}
-        for actor in self.actors:
-            if actor.number not in losses and (other := self._loss_of(actor)) is not None:
-                losses[actor.number] = other
-        lost = [actor for actor in self.actors if actor.number in losses]
-        for actor in lost:
-            self._end(actor)
-        self.actors = [actor for actor in self.actors if actor not in lost]
+        ended: set[int] = set()
+        while len(ended) < len(losses):  # while one is ended, others may be lost with it
+            for actor in self.actors:
+                if actor.number in losses and actor.number not in ended:
+                    self._end(actor)
+                    ended.add(actor.number)
+            for actor in self.actors:
+                if actor.number not in losses and (other := self._loss_of(actor)) is not None:
+                    losses[actor.number] = other
+        self.actors = [actor for actor in self.actors if actor.number not in losses]
         return [losses[number] for number in sorted(losses)]
 
     def _loss_of(self, actor: Actor) -> WorkerLost | None:
@@ -720,7 +751,7 @@ class RayGroup(WorkerGroup):
             return
         if actor.greeting["shares"]:
             kill_worker(actor.greeting["process"])
-        else:
+        if actor.node != self._node:
             self._kill_elsewhere(actor)
         if actor.serving is not None:
             _ready([actor.serving], END_SECONDS)
@@ -847,6 +878,18 @@ def _gauges() -> dict[str, Gauge]:
     }
 
 
+def _put(value: Any) -> Any:
+    """A reference to a value in the object store.
+
+    Raises:
+        RunError: there is no room for it.
+    """
+    try:
+        return ray.put(value)
+    except RayError as error:
+        raise RunError(f"Ray's object store has no room: {_in_one_line(error)}") from None
+
+
 def _in_one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
@@ -858,4 +901,4 @@ def _table_in_store(dataset: Dataset) -> Any:
     table = dataset.source.select(dataset.names)
     content = np.empty(table.ipc_size(), np.uint8)
     table.write_ipc(pa.FixedSizeBufferWriter(pa.py_buffer(content.data)))
-    return ray.put(content)
+    return _put(content)

@@ -258,7 +258,9 @@ def _without_signal_handlers() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler, worker.connect = set_handler, connect
-        with suppress(ValueError):  # in another thread than the main one nothing was changed
+        with suppress(
+            ValueError, TypeError
+        ):  # in another thread than the main one nothing was changed
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

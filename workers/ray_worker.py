@@ -47,6 +47,7 @@ class RayWorker:
         self._probe: Probe | None = None
         self._failures: dict[int, Failure] = {}
         self._busy = threading.Lock()
+        self._heading = threading.Lock()
         self._patience = Patience()
 
     # Who it is, and with whom it shares memory
@@ -88,12 +89,13 @@ class RayWorker:
             self.member.board.driver[Board.ABANDONED] = NEVER
         with self._busy:
             self.member = None
-        if self.site is not None:
-            self.site.close()
-            self.site = None
-        for broadcast in self.broadcasts.values():
-            broadcast.close()
-        self.broadcasts.clear()
+        with self._heading:
+            if self.site is not None:
+                self.site.close()
+                self.site = None
+            for broadcast in self.broadcasts.values():
+                broadcast.close()
+            self.broadcasts.clear()
         self._failures.clear()
 
     def lead(self, held: list[Shards], shards: int, generation: int) -> Address:
@@ -173,26 +175,37 @@ class RayWorker:
             member.words[Board.FAILED] = member.done
 
     def round(
-        self, number: int, position: tuple[int, ...], generation: int, broadcast: Pair
+        self,
+        number: int,
+        position: tuple[int, ...],
+        generation: int,
+        broadcast: Pair,
+        returns: int,
     ) -> list[Timings | Pair | None]:
         """One round of the site headed.
+
+        Args:
+            returns: how many things come back.
 
         Returns:
             The slowest worker's timings, and the sums of each complete subtree, ascending; nothing
             in their places where the round is given up, or a worker failed.
         """
-        site = self.site
-        assert site is not None
-        vectors = self.broadcasts[number].vectors
-        np.copyto(vectors.single, broadcast[0])
-        np.copyto(vectors.double, broadcast[1])
-        site.board.ask(generation, number, position)
-        Patience().wait(lambda: site.is_over(generation), doze)
-        totals = site.arenas[number].totals
-        if not site.board.is_finished(generation):
-            return [None] * (1 + len(totals))
-        # Ray copies them when this method returns.
-        return [site.timings(), *((each.single, each.double) for _, each in sorted(totals.items()))]
+        with self._heading:
+            site = self.site
+            # What comes too late, over a slow network, may meet another site, or none.
+            if site is None or generation <= site.board.driver[Board.GENERATION]:
+                return [None] * returns
+            vectors = self.broadcasts[number].vectors
+            np.copyto(vectors.single, broadcast[0])
+            np.copyto(vectors.double, broadcast[1])
+            site.board.ask(generation, number, position)
+            Patience().wait(lambda: site.is_over(generation), doze)
+            if not site.board.is_finished(generation):
+                return [None] * returns
+            totals = sorted(site.arenas[number].totals.items())
+            # Ray copies them when this method returns.
+            return [site.timings(), *((each.single, each.double) for _, each in totals)]
 
     def add(self, left: Pair | None, right: Pair | None) -> Pair | None:
         """The sum of two subtrees, unless one is not there."""

@@ -66,9 +66,10 @@ class Segment:
     def received(cls, descriptor: int, read_only: bool = False) -> "Segment":
         """The memory behind a descriptor that another process sent."""
         access = mmap.ACCESS_READ if read_only else mmap.ACCESS_WRITE
-        segment = cls(descriptor, os.fstat(descriptor).st_size, access)
-        segment.close_descriptor()
-        return segment
+        try:
+            return cls(descriptor, os.fstat(descriptor).st_size, access)
+        finally:
+            os.close(descriptor)
 
     @classmethod
     def of(cls, address: Address, read_only: bool = False) -> "Segment":
@@ -80,7 +81,7 @@ class Segment:
         process, descriptor = address
         if process == os.getpid():
             return cls.received(os.dup(descriptor), read_only)
-        mode = os.O_RDONLY if read_only else os.O_RDWR
+        mode = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_NONBLOCK  # whatever it may be
         return cls.received(os.open(f"/proc/{process}/fd/{descriptor}", mode), read_only)
 
     @property
