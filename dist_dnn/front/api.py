@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -24,6 +24,10 @@ from dist_dnn.trainer import NoKeeper, Progress, Trainer
 
 if TYPE_CHECKING:
     from workers.group import WorkerGroup
+
+
+IN_STATUS = ("backend", "workers", "allow_mixed_cpus", "max_failures", "step_timeout")
+"""The settings that ``status.json`` has."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class _Session:
             mixed = self.settings.allow_mixed_cpus
             surroundings = self.begun.check_same(surroundings, state, mixed)
         folder, every, keep = directory
-        status = asdict(self.settings) | {"job": job_id()}
+        status = {name: getattr(self.settings, name) for name in IN_STATUS} | {"job": job_id()}
         run = RunDirectory(folder, model, surroundings, status, keep)
         with stopping.postponed(), ExitStack() as stack:
             if self.begun is None:
