@@ -128,3 +128,4 @@ def perish(shard: int, options: Options) -> None:
         if options["how"] == "hang":
             time.sleep(3600)
         os.kill(os.getpid(), signal.Signals[options["how"]])
+        time.sleep(1)  # it may hit another thread, and this one a moment later
