@@ -652,6 +652,9 @@ CASES |= {
     "workers of no CPUs": ray_case(
         "cpus_per_worker must be a number above 0, not 0.0", "--cpus-per-worker 0"
     ),
+    "workers of hardly any CPU": ray_case(
+        "cpus_per_worker must be a multiple of 0.0001, not 1e-05", "--cpus-per-worker 0.00001"
+    ),
     "no time to start": ray_case(
         "start_timeout must be a number above 0, not -1.0", "--start-timeout -1"
     ),

@@ -98,6 +98,10 @@ def run(settings: Settings, shards: int, drive: Callable[[WorkerGroup], Result])
     for name in ("cpus_per_worker", "start_timeout"):
         if not 0 < (value := getattr(settings, name)) < math.inf:
             raise InputError(f"{name} must be a number above 0, not {value}")
+    if round(settings.cpus_per_worker, 4) != settings.cpus_per_worker:
+        raise InputError(
+            f"cpus_per_worker must be a multiple of 0.0001, not {settings.cpus_per_worker}"
+        )
     with (
         one_blas_thread(),
         quiet_overflow(),
