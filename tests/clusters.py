@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -162,29 +162,40 @@ class Cluster:
         self, *command: object, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
     ) -> str:
         """What a command says that must succeed, standard output and error together."""
-        done = self.attempt(*command, cwd=cwd, environment=environment)
-        assert done.returncode == 0, f"{command}: {done.stdout}"
-        return done.stdout
+        return succeeded(self.attempt(*command, cwd=cwd, environment=environment))
 
     def attempt(
         self, *command: object, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a command that may fail."""
-        return subprocess.run(
-            [str(each) for each in command],
-            cwd=cwd,
-            env=self.environment | (environment or {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=SECONDS,
-        )
+        return attempt(command, self.environment | (environment or {}), cwd)
 
     def stop(self) -> None:
         """End all processes of the cluster, by their numbers, and remove its folder."""
         kill(f"{MARK}={self.folder}")
         shutil.rmtree(self.folder)
+
+
+def attempt(
+    command: Iterable[object], environment: Mapping[str, str], cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that may fail, and keep standard output and error together."""
+    return subprocess.run(
+        [str(each) for each in command],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+    )
+
+
+def succeeded(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command said that must have succeeded."""
+    assert done.returncode == 0, f"{done.args}: {done.stdout}"
+    return done.stdout
 
 
 def free_ports(count: int) -> list[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from clusters import ROOT, SECONDS
+from clusters import ROOT, attempt, succeeded
 
 ADDRESSES = ("10.203.0.1", "10.203.0.2")
 """Of the two hosts; nobody else sees their network."""
@@ -76,23 +76,13 @@ class Host:
 
     def run(self, *command: object, environment: Mapping[str, str], cwd: Path = ROOT) -> str:
         """What a command says that must succeed, standard output and error together."""
-        done = self.attempt(*command, environment=environment, cwd=cwd)
-        assert done.returncode == 0, f"{command}: {done.stdout}"
-        return done.stdout
+        return succeeded(self.attempt(*command, environment=environment, cwd=cwd))
 
     def attempt(
         self, *command: object, environment: Mapping[str, str], cwd: Path = ROOT
     ) -> subprocess.CompletedProcess[str]:
         """Run a command that may fail."""
-        return subprocess.run(
-            self.command(*command, cwd=cwd),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=SECONDS,
-        )
+        return attempt(self.command(*command, cwd=cwd), environment, ROOT)
 
     def kill(self) -> None:
         """Let the host lose its power: all its processes end, and its network goes."""
