@@ -13,29 +13,25 @@ from dist_dnn import stopping
 from dist_dnn.arithmetic import arithmetic
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.sources import TableSource
-from dist_dnn.errors import InputError, RunError
+from dist_dnn.errors import RunError
 from dist_dnn.notices import warn
-from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors
+from dist_dnn.rounds import Rounds, Timings, Vectors
 from dist_dnn.shards import assign
-from workers.group import WorkerGroup, WorkerLost, check_same_arithmetic, raise_first
+from workers.group import WorkerLost, check_same_arithmetic, raise_first
 from workers.limits import (
-    SHORTEST_TIMEOUT,
     TOGETHER_PART,
     TOGETHER_SECONDS,
     UNMEASURED_SECONDS,
-    RoundLimit,
 )
 from workers.messages import ring
 from workers.process import Process
-from workers.shard_worker import task_name
+from workers.settling import Loaded, Opened, SettlingGroup
 from workers.shared_memory import (
     ORDERED_STORES,
     Arena,
     Board,
     Patience,
     Segment,
-    broadcast_segment,
-    broadcast_vectors,
 )
 
 START_SECONDS = 60.0
@@ -49,35 +45,6 @@ TICK = 0.02
 
 
 @dataclass
-class Loaded:
-    """A data set that all workers know: what they are told, and a table's bytes."""
-
-    description: dict[str, Any]
-    segment: Segment | None
-
-
-@dataclass
-class Opened:
-    """A task that all workers have open.
-
-    Attributes:
-        task, options: what it is.
-        number: by which a round names it.
-        segment, broadcast: what is broadcast; it outlives lost workers.
-        arena: the slots, new ones whenever shards move.
-        limit: how long a round may take.
-    """
-
-    task: type[Task]
-    options: Options
-    number: int
-    segment: Segment
-    broadcast: Vectors
-    limit: RoundLimit
-    arena: Arena | None = None
-
-
-@dataclass
 class Members:
     """Who holds what, and the words that they tell each other by; new ones whenever shards move.
 
@@ -86,11 +53,11 @@ class Members:
 
     held: list[tuple[int, ...]]
     board: Board
-    told: set[str] = field(default_factory=set)
-    """The tasks that all of them have open."""
+    arenas: dict[int, Arena] = field(default_factory=dict)
+    """The slots of the tasks that are open, by number."""
 
 
-class LocalGroup(WorkerGroup):
+class LocalGroup(SettlingGroup):
     """Worker processes, started at once and joined when they are needed.
 
     Args:
@@ -110,55 +77,35 @@ class LocalGroup(WorkerGroup):
         max_failures: int = 3,
         step_timeout: float | None = None,
     ) -> None:
-        super().__init__(shards, workers, max_failures)
+        super().__init__(
+            shards, workers, allow_mixed_cpus, max_failures, step_timeout, START_SECONDS
+        )
         if platform.machine() not in ORDERED_STORES:
             raise RunError(
                 f"local workers need a processor of {' or '.join(ORDERED_STORES)}, not "
                 f"{platform.machine()}: use --workers 0"
             )
-        self.allow_mixed_cpus = allow_mixed_cpus
-        self.step_timeout = step_timeout or SHORTEST_TIMEOUT
-        self.generation = 0
-        self.last_limit = START_SECONDS  # of what workers may still have in hand
         self.messages = 0
-        self.loaded: dict[str, Loaded] = {}
-        self.opened: dict[str, Opened] = {}
-        self.numbers: dict[str, int] = {}
         self.patience = Patience()
         self.members: Members | None = None
-        self.is_settled = False
         self.processes: list[Process] = []
         self.poll = select.poll()
         self._start(workers)
 
     # What the driver asks for
 
-    def load(self, name: str, dataset: Dataset) -> None:
-        loaded = Loaded(dataset.description(), _table_segment(dataset))
-        _forget(self.loaded.get(name))
-        self.loaded[name] = loaded
-        for process in self.processes:
-            process.datasets.discard(name)
-        self.is_settled = False
-        self.surviving(lambda: None)
+    @property
+    def reached(self) -> list[Process]:
+        return self.processes
 
-    def open(self, task: type[Task], options: Options) -> Rounds:
-        name = task_name(task)
-        number = self.numbers.setdefault(name, len(self.numbers))
-        sizes, _ = task.sizes(options)
-        segment = broadcast_segment(sizes)
-        vectors = broadcast_vectors(segment, sizes)
-        _forget(self.opened.get(name))
-        limit = RoundLimit(self.step_timeout)
-        self.opened[name] = opened = Opened(task, dict(options), number, segment, vectors, limit)
-        if self.members is not None:
-            self.members.told.discard(name)
-        self.is_settled = False
-        try:
-            self.surviving(lambda: None)
-        except (InputError, RunError):
-            _forget(self.opened.pop(name))  # it cannot be open for those that come later either
-            raise
+    def _shared(self, dataset: Dataset) -> Segment | None:
+        return _table_segment(dataset)
+
+    def _forget_table(self, table: Segment | None) -> None:
+        if table is not None:
+            table.close_descriptor()
+
+    def _rounds(self, opened: Opened) -> Rounds:
         return LocalRounds(self, opened)
 
     def run(self, opened: Opened, position: tuple[int, ...]) -> None:
@@ -171,7 +118,7 @@ class LocalGroup(WorkerGroup):
             if words[Board.SLEEPING]:
                 ring(process.connection)
         began = monotonic()
-        limit = self.last_limit = opened.limit.seconds
+        limit = self.in_hand = opened.limit.seconds
         self.patience.wait(
             lambda: board.is_finished(generation), lambda _: self._sleep(board, began, limit)
         )
@@ -259,7 +206,7 @@ class LocalGroup(WorkerGroup):
         for process in processes:
             process.send(message | {"message": self.messages}, descriptors)
         answers: dict[int, dict[str, Any]] = {}
-        self.last_limit = seconds
+        self.in_hand = seconds
         end = monotonic() + seconds
         while len(answers) < len(processes):
             for number, answer in self._messages().items():
@@ -272,35 +219,20 @@ class LocalGroup(WorkerGroup):
 
     # Who is there
 
-    def settle(self) -> None:
-        if self.is_settled:
-            return
-        if self.members is None:
-            self._join()
-        members = self.members
-        assert members is not None
-        for name, loaded in self.loaded.items():
-            lacking = [each for each in self.processes if name not in each.datasets]
-            if lacking:
-                message = {"load": name, "description": loaded.description}
-                self._ask(lacking, message, loaded.segment)
-            for each in lacking:
-                each.datasets.add(name)
-        for name, opened in self.opened.items():
-            if name not in members.told:
-                self._open(name, opened, members)
-        self.is_settled = True
+    def _load(self, lacking: Sequence[Process], name: str, loaded: Loaded) -> None:
+        message = {"load": name, "description": loaded.description}
+        self._ask(lacking, message, loaded.table)
 
-    def _open(self, name: str, opened: Opened, members: Members) -> None:
+    def _open(self, name: str, opened: Opened) -> None:
+        assert self.members is not None
         _, sums = opened.task.sizes(opened.options)
-        arena = Arena(members.held, self.shards, sums)
+        arena = Arena(self.members.held, self.shards, sums)
         message = {"open": name, "number": opened.number, "options": opened.options}
         try:
-            self._ask(self.processes, message, opened.segment, arena.segment)
+            self._ask(self.processes, message, opened.broadcast.segment, arena.segment)
         finally:
             arena.segment.close_descriptor()
-        opened.arena = arena
-        members.told.add(name)
+        self.members.arenas[opened.number] = arena
 
     def _start(self, workers: int) -> None:
         """Start processes until there are so many, or as many as can be.
@@ -326,7 +258,6 @@ class LocalGroup(WorkerGroup):
             self.workers = len(self.processes)
 
     def _join(self) -> None:
-        """Wait until all workers have started, and tell them who holds what."""
         self._start(self.workers)
         held = assign(self.shards, len(self.processes))
         for number, (process, shards) in enumerate(zip(self.processes, held, strict=True)):
@@ -346,7 +277,7 @@ class LocalGroup(WorkerGroup):
         try:
             for process in self.processes:
                 part = message | {"join": process.number}
-                self._ask([process], part, segment, seconds=self.last_limit)
+                self._ask([process], part, segment, seconds=self.in_hand)
         finally:
             segment.close_descriptor()
         self.members = members
@@ -366,7 +297,8 @@ class LocalGroup(WorkerGroup):
     def bury(self, loss: WorkerLost) -> list[WorkerLost]:
         if self.members is not None:
             self.members.board.driver[Board.ABANDONED] = self.generation
-        self.members, self.is_settled = None, False
+        self.members = None
+        self._unsettle()
         sleep(TOGETHER_SECONDS)
         losses = {loss.worker: loss}
         for process in self.processes:
@@ -397,25 +329,22 @@ class LocalGroup(WorkerGroup):
         for process in self.processes:
             process.end(at_once)
         self.processes = []
-        for loaded in self.loaded.values():
-            _forget(loaded)
-        for opened in self.opened.values():
-            _forget(opened)
-        self.loaded, self.opened, self.members = {}, {}, None
+        self.members = None
+        self._forget_all()
 
 
 class LocalRounds:
     """The rounds of one task opened on a local group."""
 
     def __init__(self, group: LocalGroup, opened: Opened) -> None:
-        self.broadcast = opened.broadcast
+        self.broadcast = opened.broadcast.vectors
         self._group = group
         self._opened = opened
 
     def run(self, *position: int) -> Vectors:
         self._group.run(self._opened, position)
-        assert self._opened.arena is not None
-        [total] = self._opened.arena.totals.values()
+        assert self._group.members is not None
+        [total] = self._group.members.arenas[self._opened.number].totals.values()
         return total
 
     @property
@@ -426,12 +355,6 @@ class LocalRounds:
             max(each[Board.COMPUTE_TIME] for each in words) * 1e-9,
             max(each[Board.REDUCE_TIME] for each in words) * 1e-9,
         )
-
-
-def _forget(kept: Loaded | Opened | None) -> None:
-    """Let go of the descriptor that was kept for workers to come."""
-    if kept is not None and kept.segment is not None:
-        kept.segment.close_descriptor()
 
 
 def _table_segment(dataset: Dataset) -> Segment | None:

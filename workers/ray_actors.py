@@ -29,24 +29,23 @@ from dist_dnn import stopping
 from dist_dnn.arithmetic import ONE_THREAD, arithmetic
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.sources import TableSource
-from dist_dnn.errors import InputError, RunError
+from dist_dnn.errors import RunError
 from dist_dnn.notices import warn
-from dist_dnn.rounds import Options, Result, Rounds, Task, Timings, Vectors
+from dist_dnn.rounds import Result, Rounds, Timings, Vectors
 from dist_dnn.shards import assign, complete_subtrees, middle
-from workers.group import WorkerGroup, WorkerLost, check_same_arithmetic, raise_first
+from workers.group import WorkerLost, check_same_arithmetic, raise_first
 from workers.limits import (
-    SHORTEST_TIMEOUT,
     TOGETHER_PART,
     TOGETHER_SECONDS,
     UNMEASURED_SECONDS,
-    RoundLimit,
 )
 from workers.process import python_path
 from workers.ray_cluster import Cluster
 from workers.ray_worker import OTHERS_SECONDS, RayWorker, here, versions
-from workers.shard_worker import task_name
+from workers.settling import Loaded, Opened, SettlingGroup
+from workers.shard_worker import described
 from workers.shared_memory import Address, Patience, doze
-from workers.site import Broadcast, Probe, Shards, Site, Subtree
+from workers.site import Probe, Shards, Site, Subtree
 
 TICK = 0.05
 """A wait looks around after so many seconds: for signals, lost workers, its end."""
@@ -110,36 +109,6 @@ class Actor:
         return 0.0 if self.ping is None else monotonic() - self.pinged
 
 
-@dataclass
-class Loaded:
-    """A data set that all workers know: what they are told, and a table's bytes in the store."""
-
-    description: dict[str, Any]
-    table: Any
-
-
-@dataclass
-class Opened:
-    """A task that all workers have open.
-
-    Attributes:
-        task, options: what it is.
-        number: by which a round names it.
-        broadcast: of the driver's site; it outlives lost workers.
-        limit: how long a round may take.
-        total: where the total of sums goes that come from other sites alone.
-        timings: of the last round.
-    """
-
-    task: type[Task]
-    options: Options
-    number: int
-    broadcast: Broadcast
-    limit: RoundLimit
-    total: Vectors
-    timings: Timings = field(default_factory=Timings)
-
-
 class FarSite(NamedTuple):
     """A site that does not share the driver's memory: its members, and what they hold together."""
 
@@ -159,13 +128,11 @@ class Membership:
         near: the workers that share the driver's memory.
         site: theirs.
         far: the other sites.
-        told: the tasks that all of them have open.
     """
 
     near: list[Actor]
     site: Site
     far: list[FarSite]
-    told: set[str] = field(default_factory=set)
 
 
 class Far(NamedTuple):
@@ -179,7 +146,7 @@ class RoundFailed(Exception):
     """A worker met an error in the round."""
 
 
-class RayGroup(WorkerGroup):
+class RayGroup(SettlingGroup):
     """Actors of a Ray cluster, spread over its nodes, that each hold some shards.
 
     Args:
@@ -207,23 +174,17 @@ class RayGroup(WorkerGroup):
         start_timeout: float = 120,
         name: str = "training",
     ) -> None:
-        super().__init__(shards, workers, max_failures)
-        self.allow_mixed_cpus = allow_mixed_cpus
-        self.step_timeout = step_timeout or SHORTEST_TIMEOUT
+        super().__init__(
+            shards, workers, allow_mixed_cpus, max_failures, step_timeout, start_timeout
+        )
         self.cpus_per_worker = cpus_per_worker
         self.start_timeout = start_timeout
         self.name = name
-        self.generation = 0
-        self.loaded: dict[str, Loaded] = {}
-        self.opened: dict[str, Opened] = {}
-        self.numbers: dict[str, int] = {}
         self.actors: list[Actor] = []
         self.members: Membership | None = None
-        self.is_settled = False
         self.round_ends: float | None = None
         self.round_limit = 0.0
         self._is_extended = False
-        self._in_hand = self.start_timeout  # how long what workers have in hand may take
         self._looked = self._observed = 0.0
         self._other_versions: set[str] = set()
         self._patience = Patience()
@@ -243,37 +204,15 @@ class RayGroup(WorkerGroup):
 
     # What the driver asks for
 
-    def load(self, name: str, dataset: Dataset) -> None:
-        self.loaded[name] = Loaded(dataset.description(), _table_in_store(dataset))
-        for actor in self.actors:
-            actor.datasets.discard(name)
-        self.is_settled = False
-        self.surviving(lambda: None)
+    @property
+    def reached(self) -> list[Actor]:
+        return self.actors
 
-    def open(self, task: type[Task], options: Options) -> Rounds:
-        name = task_name(task)
-        number = self.numbers.setdefault(name, len(self.numbers))
-        sizes, sums = task.sizes(options)
-        self._forget(name)
-        opened = Opened(
-            *(task, dict(options), number, Broadcast(sizes)),
-            *(RoundLimit(self.step_timeout), Vectors.zeros(sums)),
-        )
-        self.opened[name] = opened
-        self.is_settled = False
-        try:
-            self.surviving(lambda: None)
-        except (InputError, RunError):
-            self._forget(name)  # it cannot be open for those that come later either
-            raise
+    def _shared(self, dataset: Dataset) -> Any:
+        return _table_in_store(dataset)
+
+    def _rounds(self, opened: Opened) -> Rounds:
         return RayRounds(self, opened)
-
-    def _forget(self, name: str) -> None:
-        opened = self.opened.pop(name, None)
-        if opened is not None:
-            opened.broadcast.close()
-        if self.members is not None:
-            self.members.told.discard(name)
 
     def observe(self, loss: float, rows: int, seconds: float) -> None:
         if monotonic() - self._observed < GAUGE_SECONDS:
@@ -291,18 +230,17 @@ class RayGroup(WorkerGroup):
 
     # A round
 
-    def run(self, opened: Opened, position: tuple[int, ...]) -> Vectors:
+    def run(self, rounds: "RayRounds", position: tuple[int, ...]) -> Vectors:
         """One round; returns the total of the sums."""
-        members = self.members
+        members, opened = self.members, rounds.opened
         assert members is not None
         self.generation = generation = self.generation + 1
         began = monotonic()
-        self.round_limit = opened.limit.seconds
-        self._is_extended = False
-        self.round_ends, self._in_hand = began + self.round_limit, self.round_limit
+        self.in_hand = self.round_limit = opened.limit.seconds
+        self.round_ends, self._is_extended = began + self.round_limit, False
         try:
             members.site.board.ask(generation, opened.number, position)
-            total = self._finish(members, opened, position)
+            total = self._finish(members, rounds, position)
         except RoundFailed:
             self._give_up(members, generation)
         finally:
@@ -310,8 +248,10 @@ class RayGroup(WorkerGroup):
         opened.limit.took(monotonic() - began)
         return total
 
-    def _finish(self, members: Membership, opened: Opened, position: tuple[int, ...]) -> Vectors:
-        generation, site = self.generation, members.site
+    def _finish(
+        self, members: Membership, rounds: "RayRounds", position: tuple[int, ...]
+    ) -> Vectors:
+        generation, site, opened = self.generation, members.site, rounds.opened
         places, far_timings = self._ask_far_sites(members, opened, position)
         self._patience.wait(lambda: site.is_over(generation), self._doze)
         if not site.board.is_finished(generation):
@@ -319,10 +259,10 @@ class RayGroup(WorkerGroup):
         joining = monotonic()
         if members.near:
             places |= site.arenas[opened.number].totals
-        total = self._fetch(_join_up(places, 0, self.shards, self._fetch), into=opened.total)
+        total = self._fetch(_join_up(places, 0, self.shards, self._fetch), into=rounds.total)
         timings = [site.timings(), *(self._get(each) for each in far_timings)]
-        opened.timings.compute = max(each.compute for each in timings)
-        opened.timings.reduce = max(each.reduce for each in timings) + monotonic() - joining
+        rounds.timings.compute = max(each.compute for each in timings)
+        rounds.timings.reduce = max(each.reduce for each in timings) + monotonic() - joining
         return total
 
     def _ask_far_sites(
@@ -454,7 +394,7 @@ class RayGroup(WorkerGroup):
         except RayTaskError as error:
             if isinstance(error.cause, RayError):  # what it depends on is gone
                 return self._blame(call.actor)
-            raise RunError(f"worker {call.actor.number}: {_in_one_line(error.cause)}") from error
+            raise RunError(f"worker {call.actor.number}: {described(error.cause)}") from error
         except RayActorError as error:
             raise self._gone(call.actor, error) from None
         except RuntimeEnvSetupError as error:
@@ -531,58 +471,36 @@ class RayGroup(WorkerGroup):
         end = monotonic() + END_SECONDS
         while True:
             try:
-                return make.remote(number)
+                return make.remote()
             except (ValueError, RayError) as error:  # the name is still that of the one before
                 if monotonic() > end:
-                    raise RunError(f"worker {number} cannot start: {_in_one_line(error)}") from None
+                    raise RunError(f"worker {number} cannot start: {described(error)}") from None
                 sleep(TICK)
 
-    def settle(self) -> None:
-        if self.is_settled:
-            return
-        if self.members is None:
-            self._join()
+    def _load(self, lacking: Sequence[Actor], name: str, loaded: Loaded) -> None:
+        answers = self._ask(lacking, "load", name, loaded.description, loaded.table)
+        self._raise_first(answers)
+
+    def _open(self, name: str, opened: Opened) -> None:
         members = self.members
         assert members is not None
-        for name, loaded in self.loaded.items():
-            lacking = [each for each in self.actors if name not in each.datasets]
-            self._ask(lacking, "load", name, loaded.description, loaded.table)
-            for each in lacking:
-                each.datasets.add(name)
-        for name, opened in self.opened.items():
-            if name not in members.told:
-                self._open(name, opened, members)
-        self.is_settled = True
-
-    def _ask(self, actors: Sequence[Actor], method: str, *arguments: Any) -> dict[int, Any]:
-        """Call a method of several workers; returns their answers, or raises the first error."""
-        calls = _calls(actors, method, *arguments)
-        self._in_hand = UNMEASURED_SECONDS
-        answers = self._answers(calls, UNMEASURED_SECONDS)
-        if method in ("load", "open"):
-            self._raise_first(answers)
-        return answers
-
-    def _open(self, name: str, opened: Opened, members: Membership) -> None:
         _, sums = opened.task.sizes(opened.options)
         told = (opened.number, name, opened.options)
+        made = self._ask([site.leader for site in members.far], "lead_open", *told)
         calls = []
         if members.near:
-            addresses = opened.broadcast.address, members.site.open(opened.number, sums)
-            calls += [
-                Far(each, each.handle.open.remote(*told, *addresses)) for each in members.near
-            ]
-        leaders = [site.leader for site in members.far]
-        made = self._ask(leaders, "lead_open", *told)
+            addresses = opened.broadcast.segment.address, members.site.open(opened.number, sums)
+            calls += _calls(members.near, "open", *told, *addresses)
         for site in members.far:
-            addresses = made[site.leader.number]
-            calls += _calls(site.members, "open", *told, *addresses)
-        self._in_hand = UNMEASURED_SECONDS
+            calls += _calls(site.members, "open", *told, *made[site.leader.number])
         self._raise_first(self._answers(calls, UNMEASURED_SECONDS))
-        members.told.add(name)
+
+    def _ask(self, actors: Sequence[Actor], method: str, *arguments: Any) -> dict[int, Any]:
+        """What several workers answer to a call that may take long."""
+        self.in_hand = UNMEASURED_SECONDS
+        return self._answers(_calls(actors, method, *arguments), UNMEASURED_SECONDS)
 
     def _join(self) -> None:
-        """Wait until all workers have started, and tell them who holds what."""
         self._replace()
         is_new = all(actor.greeting is None for actor in self.actors)
         self._await_greetings(self.start_timeout if is_new else REPLACE_SECONDS)
@@ -590,8 +508,7 @@ class RayGroup(WorkerGroup):
         self.actors = [actor for site in sites for actor in site]
         for actor, held in zip(self.actors, assign(self.shards, len(self.actors)), strict=True):
             actor.held = held
-        self._answers(_calls(self.actors, "leave"), self._in_hand)
-        assert self.actors
+        self._answers(_calls(self.actors, "leave"), self.in_hand)
         near, far = sites[0], sites[1:]
         site = Site(_held(near), self.shards, self.generation)
         try:
@@ -718,7 +635,8 @@ class RayGroup(WorkerGroup):
         if self.members is not None:
             self.members.site.give_up(self.generation)
             self.members.site.close()
-        self.members, self.is_settled = None, False
+        self.members = None
+        self._unsettle()
         sleep(TOGETHER_SECONDS)
         losses = {loss.worker: loss}
         ended: set[int] = set()
@@ -785,27 +703,30 @@ class RayGroup(WorkerGroup):
         if self.members is not None:
             self.members.site.close()
             self.members = None
-        for name in list(self.opened):
-            self._forget(name)
-        self.loaded = {}
+        self._forget_all()
         self._probe.close()
         self._cluster.close(self._is_cut_off)
 
 
 class RayRounds:
-    """The rounds of one task opened on a Ray group."""
+    """The rounds of one task opened on a Ray group.
+
+    Attributes:
+        opened: the task.
+        total: where the total of sums goes that come from other sites alone.
+        timings: of the last round.
+    """
 
     def __init__(self, group: RayGroup, opened: Opened) -> None:
+        _, sums = opened.task.sizes(opened.options)
+        self.opened = opened
         self.broadcast = opened.broadcast.vectors
+        self.total = Vectors.zeros(sums)
+        self.timings = Timings()
         self._group = group
-        self._opened = opened
 
     def run(self, *position: int) -> Vectors:
-        return self._group.run(self._opened, position)
-
-    @property
-    def timings(self) -> Timings:
-        return self._opened.timings
+        return self._group.run(self, position)
 
 
 def _join_up(places: dict[Subtree, Any], first: int, stop: int, fetch: Any) -> Any:
@@ -887,11 +808,7 @@ def _put(value: Any) -> Any:
     try:
         return ray.put(value)
     except RayError as error:
-        raise RunError(f"Ray's object store has no room: {_in_one_line(error)}") from None
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunError(f"Ray's object store has no room: {described(error)}") from None
 
 
 def _table_in_store(dataset: Dataset) -> Any:

@@ -42,7 +42,6 @@ class Cluster:
         cpus: how many a private one offers at least.
 
     Attributes:
-        is_private: it ends with this run.
         folder: of a private one, with all its files; None for another.
         credentials: the environment that lets other drivers join a private one.
 
@@ -53,7 +52,6 @@ class Cluster:
 
     def __init__(self, address: str | None, cpus: float) -> None:
         self._keeper: subprocess.Popen[bytes] | None = None
-        self.is_private = False
         self.folder: Path | None = None
         self.credentials: dict[str, str] = {}
         address = address or os.environ.get("RAY_ADDRESS") or None
@@ -68,7 +66,6 @@ class Cluster:
         if address is not None:
             _join(address)
         else:
-            self.is_private = True
             self._start(cpus)
 
     def _start(self, cpus: float) -> None:
@@ -258,9 +255,7 @@ def _without_signal_handlers() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler, worker.connect = set_handler, connect
-        with suppress(
-            ValueError, TypeError
-        ):  # in another thread than the main one nothing was changed
+        with suppress(ValueError, TypeError):  # in another thread nothing was changed
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

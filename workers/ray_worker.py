@@ -18,8 +18,8 @@ from dist_dnn.errors import InputError, RunError
 from dist_dnn.rounds import Options, Timings
 from workers.member import Member
 from workers.shard_worker import one_line, task_class
-from workers.shared_memory import Address, Board, Patience, Segment, doze
-from workers.site import Broadcast, Probe, Shards, Site, shares_memory
+from workers.shared_memory import Address, Board, Broadcast, Patience, Segment, doze
+from workers.site import Probe, Shards, Site, shares_memory
 
 OTHERS_SECONDS = 5.0
 """How long to wait, after another worker's error, for this one's."""
@@ -32,14 +32,9 @@ Pair = tuple[Any, Any]
 
 
 class RayWorker:
-    """One worker. Its methods run in threads of one process, of which one serves.
+    """One worker. Its methods run in threads of one process, of which one serves."""
 
-    Args:
-        number: of the worker.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self) -> None:
         self.datasets: dict[str, Dataset] = {}
         self.member: Member | None = None
         self.site: Site | None = None
@@ -135,7 +130,7 @@ class RayWorker:
         if number in self.broadcasts:
             self.broadcasts[number].close()
         self.broadcasts[number] = broadcast = Broadcast(sizes)
-        return broadcast.address, self.site.open(number, sums)
+        return broadcast.segment.address, self.site.open(number, sums)
 
     def open(
         self, number: int, name: str, options: Options, broadcast: Address, slots: Address

@@ -87,5 +87,9 @@ def one_line(what: str, task: Task | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         shard = f", shard {task.shard}" if task is not None else ""
-        raised = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RunError(f"{what}{shard}: {raised}") from error
+        raise RunError(f"{what}{shard}: {described(error)}") from error
+
+
+def described(error: Exception) -> str:
+    """The type of an exception and what it says, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -137,13 +137,24 @@ class Arena:
             self.joining += joining
 
 
-def broadcast_segment(sizes: Sizes) -> Segment:
-    """New memory for what is broadcast.
+class Broadcast:
+    """New memory for what is broadcast to workers, for one task.
+
+    Attributes:
+        segment: the memory.
+        vectors: what is in it.
 
     Raises:
         RunError: there is not so much.
     """
-    return Segment.create(_bytes(sizes, 1))
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.segment = Segment.create(_bytes(sizes, 1))
+        self.vectors = broadcast_vectors(self.segment, sizes)
+
+    def close(self) -> None:
+        """Let go of the descriptor that was kept for workers to come."""
+        self.segment.close_descriptor()
 
 
 def broadcast_vectors(segment: Segment, sizes: Sizes) -> Vectors:

@@ -12,8 +12,6 @@ from workers.shared_memory import (
     Arena,
     Board,
     Segment,
-    broadcast_segment,
-    broadcast_vectors,
 )
 
 Shards = tuple[int, ...]
@@ -60,25 +58,13 @@ class Site:
         board = self.board
         return (
             board.is_finished(generation)
-            or self.has_failed(generation)
+            or any(words[Board.FAILED] == generation for words in board.workers)
             or board.driver[Board.ABANDONED] >= generation
         )
-
-    def has_failed(self, generation: int) -> bool:
-        """Whether a worker has failed in the round."""
-        return any(words[Board.FAILED] == generation for words in self.board.workers)
 
     def give_up(self, generation: int) -> None:
         """Let all workers end the round without its sums."""
         self.board.driver[Board.ABANDONED] = generation
-
-    def late(self, generation: int) -> int | None:
-        """The first worker that keeps the round waiting."""
-        for word in (Board.COMPUTED, Board.FINISHED):
-            for index, words in enumerate(self.board.workers):
-                if words[word] != generation:
-                    return index
-        return None
 
     def timings(self) -> Timings:
         """The slowest worker's."""
@@ -98,22 +84,6 @@ class Site:
         arena = self.arenas.pop(number, None)
         if arena is not None:
             arena.segment.close_descriptor()
-
-
-class Broadcast:
-    """What is broadcast to the workers of a site, for one task."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        self._segment = broadcast_segment(sizes)
-        self.vectors = broadcast_vectors(self._segment, sizes)
-
-    @property
-    def address(self) -> Address:
-        return self._segment.address
-
-    def close(self) -> None:
-        """Let go of the descriptor; the memory stays as long as it is used."""
-        self._segment.close_descriptor()
 
 
 class Probe:
