@@ -438,6 +438,20 @@ def test_a_job_finds_its_cluster_in_the_environment(
     assert os.listdir(home.temporary) == os.listdir(home.path / "h") == []
 
 
+def test_torch_is_left_alone_where_it_is_installed(
+    cluster: Joined, home: Home, tmp_path: Path, expected: str
+) -> None:
+    """Ray imports it for some of its ways to send arrays, which takes seconds in every actor."""
+    (tmp_path / "torch.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\n")
+    given = {"RAY_ADDRESS": cluster.address, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    assert python(home, "-c", "import torch", given=given) == (0, "", "")
+    (tmp_path / "imported").unlink()  # so it would be found
+    command = ray_training(home.path / "run", *SMALL_FLAGS)
+    done = run(home, *command, given=cluster.environment | given)
+    assert f"digest {expected}" in done[2].splitlines(), done[2]
+    assert not (tmp_path / "imported").exists()
+
+
 @pytest.mark.slow
 def test_evaluate_and_check_join_a_cluster(cluster: Joined, home: Home) -> None:
     out = home.path / "run"
