@@ -2,6 +2,20 @@
 
 import sys
 
+_is_silent = False
+
+
+def silence() -> None:
+    """From now on say nothing: another process has the word."""
+    global _is_silent
+    _is_silent = True
+
+
+def speak() -> None:
+    """From now on say what there is to say."""
+    global _is_silent
+    _is_silent = False
+
 
 def warn(text: str) -> None:
     """Say what went otherwise than planned, in one line, while the work goes on."""
@@ -16,6 +30,8 @@ def complain(what: BaseException | str) -> None:
 
 def say(line: str) -> None:
     """Print a line on standard error."""
+    if _is_silent:
+        return
     if "tqdm" in sys.modules:  # there may be a bar
         sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
     else:

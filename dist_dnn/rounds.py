@@ -170,6 +170,9 @@ class Group(Protocol):
             seconds: that the step took.
         """
 
+    def keep_in(self, location: str) -> None:
+        """Take note of where the run is kept, for the time when its driver is lost."""
+
     def surviving(self, attempt: Callable[[], Result]) -> Result:
         """Call ``attempt``, and call it again where workers are lost in it.
 

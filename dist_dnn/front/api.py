@@ -23,7 +23,7 @@ from dist_dnn.tracking import RunDirectory
 from dist_dnn.trainer import NoKeeper, Progress, Trainer
 
 if TYPE_CHECKING:
-    from workers.group import WorkerGroup
+    from workers.group import Reach, WorkerGroup
 
 
 IN_STATUS = ("backend", "workers", "allow_mixed_cpus", "max_failures", "step_timeout")
@@ -36,18 +36,18 @@ class Run:
 
     Attributes:
         history: the metrics of each epoch, as in metrics.jsonl.
-        model: what was learned.
+        model: what was learned; None on an MPI rank that only served.
         out: the run directory, if there is one; a URI where that was given.
     """
 
     history: list[dict[str, Any]]
-    model: Model
+    model: Model | None
     out: str | Path | None
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of the parameters."""
-        return self.model.digest
+    def digest(self) -> str | None:
+        """SHA-256 of the parameters; None on an MPI rank that only served."""
+        return None if self.model is None else self.model.digest
 
 
 def train(
@@ -55,7 +55,7 @@ def train(
     target: str | None = None,
     hyperparameters: Hyperparameters | Mapping[str, Any] | None = None,
     *,
-    workers: int = 2,
+    workers: int | None = None,
     backend: str = "local",
     out: str | Path | None = None,
     validation: Any = None,
@@ -80,8 +80,8 @@ def train(
         target: the column to predict; a run that is resumed knows it.
         hyperparameters: the experiment, as Hyperparameters or a mapping of their names; a run that
             is resumed knows it, and only ``epochs`` may be others.
-        workers: how many; 0 computes in this process.
-        backend: "local" or "ray".
+        workers: how many; 0 computes in this process; None: 2, or all the ranks of MPI.
+        backend: "local", "ray" or "mpi".
         out: the run directory to make, if any, or to go on in: a path, or a URI that
             ``pyarrow.fs`` opens.
         validation: other rows, like ``data``, instead of the hyperparameters' ``validation``.
@@ -121,26 +121,30 @@ def train(
     report = make_progress(progress)
     if out is not None:
         check_kept(out)
-    folder = None if out is None else open_folder(out)
-    with ExitStack() as stack:
-        begun = _begun(folder, resume, stack)
-        given, validation = _with_validation(hyperparameters, validation)
-        if begun is None:
-            target, chosen = _new_experiment(target, given, folder)
-        else:
-            target, chosen = begun.target, begun.go_on_with(target, given)
-            if begun.is_completed and chosen.epochs <= begun.hyperparameters.epochs:
-                return _completed(begun, resume)
-            begun.check_epochs(chosen.epochs)
-        _check_workers(workers, chosen.shards)
-        session = _Session(data, target, chosen, validation, settings, begun)
-        stack.enter_context(stopping.handled())
-        stack.callback(report.close)
+    if resume not in (True, False, "auto"):
+        raise InputError(f"resume must be True, False or 'auto', not {resume!r}")
+
+    def main(reach: "Reach") -> Run:
+        folder = None if out is None else open_folder(out)
         directory = None if folder is None else _Directory(folder, every, keep)
-        run: Run = launch.run(
-            settings, chosen.shards, lambda group: session.drive(group, directory, report)
-        )
-        return run
+        goes_on = "auto" if reach.takes_over else resume
+        given = _Given(data, target, *_with_validation(hyperparameters, validation), goes_on)
+        with stopping.handled(), ExitStack() as stack:
+            stack.callback(report.close)
+            return _train(reach, given, settings, directory, report, stack)
+
+    run: Run | None = launch.run(settings, main)
+    return Run([], None, None) if run is None else run
+
+
+class _Given(NamedTuple):
+    """What a call of ``train`` is given of the experiment."""
+
+    data: Any
+    target: str | None
+    hyperparameters: Hyperparameters | Mapping[str, Any]
+    validation: Any
+    resume: bool | str
 
 
 class _Directory(NamedTuple):
@@ -149,6 +153,29 @@ class _Directory(NamedTuple):
     folder: Folder
     every: Every
     keep: int
+
+
+def _train(
+    reach: "Reach",
+    given: _Given,
+    settings: Any,
+    directory: _Directory | None,
+    report: Progress,
+    stack: ExitStack,
+) -> Run:
+    """Begin a run, or go on with one, in the process that drives."""
+    folder = None if directory is None else directory.folder
+    begun = _begun(folder, given.resume, stack)
+    if begun is None:
+        target, chosen = _new_experiment(given.target, given.hyperparameters, folder)
+    else:
+        target, chosen = begun.target, begun.go_on_with(given.target, given.hyperparameters)
+        if begun.is_completed and chosen.epochs <= begun.hyperparameters.epochs:
+            return _completed(begun, given.resume)
+        begun.check_epochs(chosen.epochs)
+    session = _Session(given.data, target, chosen, given.validation, settings, begun)
+    with reach.group(chosen.shards) as group:
+        return session.drive(group, directory, report)
 
 
 @dataclass(frozen=True)
@@ -177,7 +204,8 @@ class _Session:
             mixed = self.settings.allow_mixed_cpus
             surroundings = self.begun.check_same(surroundings, state, mixed)
         folder, every, keep = directory
-        status = {name: getattr(self.settings, name) for name in IN_STATUS} | {"job": job_id()}
+        status = {name: getattr(self.settings, name) for name in IN_STATUS}
+        status |= {"workers": group.workers, "job": job_id()}
         run = RunDirectory(folder, model, surroundings, status, keep)
         with stopping.postponed(), ExitStack() as stack:
             if self.begun is None:
@@ -186,6 +214,7 @@ class _Session:
                 state.restore(self.begun.checkpoint.state)
                 run.go_on(state, self.begun.status)
                 report.resume(state.step)
+            group.keep_in(str(folder.location))
             with Recorder(run, state, every) as recorder:
                 trainer.run(epochs, report, recorder)
         return Run(state.history, model.detached(), folder.location)
@@ -197,8 +226,6 @@ class _Session:
 
 def _begun(folder: Folder | None, resume: bool | str, stack: ExitStack) -> Begun | None:
     """The run to go on with, which no other process can have meanwhile; None for a new one."""
-    if resume not in (True, False, "auto"):
-        raise InputError(f"resume must be True, False or 'auto', not {resume!r}")
     if not resume or (resume == "auto" and folder is not None and not folder.is_there()):
         return None
     if folder is None:
@@ -241,14 +268,6 @@ def _new_experiment(
     if folder is not None:
         folder.check_new()
     return target, given
-
-
-def _check_workers(workers: int, shards: int) -> None:
-    if workers > shards:
-        raise InputError(
-            f"{workers} workers are more than the {shards} shards of the experiment: use "
-            f"--workers {shards}, or --shards {workers} (another experiment)"
-        )
 
 
 def run_name(out: str | Path | None) -> str:

@@ -15,7 +15,6 @@ from dist_dnn.nn.gradient_check import gradient_check
 from dist_dnn.nn.losses import LOSSES
 from dist_dnn.nn.network import Network
 from dist_dnn.preparation import prepare
-from dist_dnn.rounds import Group
 from dist_dnn.trainer import Trainer
 
 BOUND = 1e-7
@@ -25,20 +24,26 @@ DEPTHS = range(1, 5)
 STEPS = 3
 
 
-def check(reach: Any) -> None:
+def check(settings: Any) -> None:
     """Print what was checked on this machine and backend, and what came of it.
 
     Args:
-        reach: the workers, as ``workers.launch.Settings``.
+        settings: of the workers, as ``workers.launch.Settings``.
 
     Raises:
         RunError: a gradient is wrong.
     """
-    _check_workers(reach)  # before any line: a flag may be wrong
+    import_launch().run(settings, lambda reach: _check(settings.backend, reach))
+
+
+def _check(backend: str, reach: Any) -> None:
+    _check_workers(backend, reach)  # before any line: a flag may be wrong
     for library in blas_libraries():
         print(f"BLAS: {library['library']} {library['version']}, core {library['core']}")
+    if reach.library:
+        print(f"{backend.upper()}: {reach.library}")
     worst = _check_gradients()
-    print(f"{reach.backend}, {reach.workers} workers: {STEPS} steps give the bits of serial ones")
+    print(f"{backend}, {reach.workers} workers: {STEPS} steps give the bits of serial ones")
     if worst >= BOUND:
         raise RunError(f"a gradient is wrong: its relative error is {worst:.1e}, above {BOUND:.0e}")
 
@@ -69,34 +74,37 @@ def _relative_error(activation: str, loss: str, depth: int) -> float:
     return gradient_check(network, parameters, X, Y).relative_error
 
 
-def _check_workers(reach: Any) -> None:
+def _check_workers(backend: str, reach: Any) -> None:
     """The sums of gradients of some steps, by workers and serially, must have the same bits."""
     launch = import_launch()
     shards = max(8, reach.workers)
     hyperparameters = Hyperparameters(hidden=(32, 16), batch_size=101, shards=shards)
+    by_workers = _sums(reach, hyperparameters)
     serial = launch.Settings("local", 0)
-    by_workers, serially = (
-        launch.run(each, hyperparameters.shards, lambda group: _sums(group, hyperparameters))
-        for each in (reach, serial)
-    )
+    serially = launch.run(serial, lambda own: _sums(own, hyperparameters))
     different = int((by_workers != serially).sum())
     if different:
         raise RunError(
-            f"{different} of {serially.size} sums of gradients of {reach.workers} {reach.backend} "
+            f"{different} of {serially.size} sums of gradients of {reach.workers} {backend} "
             "workers differ from those computed serially"
         )
 
 
-def _sums(group: Group, hyperparameters: Hyperparameters) -> Array:
+def _sums(reach: Any, hyperparameters: Hyperparameters) -> Array:
+    with reach.group(hyperparameters.shards) as group:
+        trainer = Trainer(group, prepare(group, _made_up(), "y", hyperparameters), hyperparameters)
+        sums: Array = group.surviving(
+            lambda: np.concatenate(
+                [trainer.rounds.run(1, batch).single.copy() for batch in range(STEPS)]
+            )
+        )
+        return sums
+
+
+def _made_up() -> pa.Table:
     random = np.random.default_rng(0)
     x = random.normal(size=(500, 6))
     table = pa.table({f"x{i}": column for i, column in enumerate(x.T)})
-    table = table.append_column(
+    return table.append_column(
         "y", pa.array((x[:, 0] * x[:, 1] > x[:, 2]).astype(int) + (x[:, 3] > 1))
-    )
-    trainer = Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
-    return group.surviving(
-        lambda: np.concatenate(
-            [trainer.rounds.run(1, batch).single.copy() for batch in range(STEPS)]
-        )
     )

@@ -15,7 +15,7 @@ from dist_dnn.nn.activations import ACTIVATIONS
 from dist_dnn.nn.network import INITIALIZATIONS
 from dist_dnn.nn.optimizers import OPTIMIZERS
 from dist_dnn.nn.schedules import SCHEDULES
-from dist_dnn.notices import complain
+from dist_dnn.notices import complain, silence
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -26,6 +26,7 @@ examples:
   dist-dnn train digits.parquet --config runs/digits/hyperparameters.toml --out runs/again
   dist-dnn train digits.parquet --out runs/digits --resume --epochs 30
   dist-dnn train s3://bucket/digits.parquet --target digit --out s3://bucket/runs/digits
+  mpirun -n 4 dist-dnn train digits.parquet --target digit --out runs/digits --backend mpi
 
 The result does not depend on --workers or --backend, to the last bit. It does depend on --shards:
 choose it once, at the most workers that will ever be used.
@@ -43,6 +44,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal can write α
+    if _serves(sys.argv[1:] if arguments is None else arguments):
+        silence()
     try:
         chosen = _parser().parse_args(arguments)
         chosen.command(chosen)
@@ -59,6 +62,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # Where whoever read standard output has gone, there is nobody to tell.
         return 1 if isinstance(error, BrokenPipeError) else _failed(error, 1)
     return 0
+
+
+def _serves(arguments: Sequence[str]) -> bool:
+    """Whether this is one of several processes that mpirun started, and not the first."""
+    if "mpi" not in arguments and "--backend=mpi" not in arguments:
+        return False
+    from workers.launched import is_lowest
+
+    return not is_lowest()
 
 
 def _failed(what: BaseException | str, status: int) -> int:
@@ -129,15 +141,17 @@ def _add_reach(parser: Any, workers: int) -> None:
     group.add_argument(
         "--workers",
         type=_whole_number,
-        default=workers,
         metavar="N",
-        help="worker processes; 0 computes in the command's own process (default %(default)s)",
+        help="worker processes; 0 computes in the command's own process "
+        f"(default {workers}; not with mpi, whose ranks are the workers)",
     )
+    parser.set_defaults(default_workers=workers)
     group.add_argument(
         "--backend",
         default="local",
         metavar="NAME",
-        help="local: processes of this machine; ray: actors of a Ray cluster (default %(default)s)",
+        help="local: processes of this machine; ray: actors of a Ray cluster; mpi: the ranks that "
+        "mpirun started (default %(default)s)",
     )
     group.add_argument(
         "--address",

@@ -19,7 +19,6 @@ from dist_dnn.front.api import import_launch, run_name, train
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
 from dist_dnn.model import Model
 from dist_dnn.preparation import load_rows
-from dist_dnn.rounds import Group
 
 ROW_GROUP_ROWS = 2**17
 """About so many rows make a row group of predictions."""
@@ -51,7 +50,7 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
         cpus_per_worker=chosen.cpus_per_worker,
         start_timeout=chosen.start_timeout,
     )
-    if chosen.progress != "none":
+    if chosen.progress != "none" and run.digest is not None:
         out = location_name(chosen.out)
         next_command = f"dist-dnn evaluate {out} DATA"
         print(f"digest {run.digest}\nmodel in {out}; next: {next_command}", file=sys.stderr)
@@ -91,26 +90,29 @@ def reach_of(chosen: Any) -> Any:
         cpus_per_worker=chosen.cpus_per_worker,
         start_timeout=chosen.start_timeout,
         name=run_name(getattr(chosen, "run", "check")),
+        default_workers=chosen.default_workers,
     )
 
 
 def evaluate_command(chosen: Any) -> None:
     """Print a run's scores on a table as one JSON object on standard output."""
-    launch = import_launch()
-    model = Model.load(chosen.run)
     settings = reach_of(chosen)
-
-    def drive(group: Group) -> dict[str, float | int]:
-        load_rows(group, "evaluation", open_source(chosen.data), model.features, model.target)
-        evaluate = Evaluator(group, "evaluation", model.network, model.features, model.target)
-        return evaluate(model.parameters).to_json()
-
-    scores = launch.run(settings, model.shards, drive)
+    scores = import_launch().run(settings, lambda reach: _scores(chosen.run, chosen.data, reach))
+    if scores is None:
+        return  # another process has them
     try:
         print(json.dumps(scores, allow_nan=False))
     except ValueError:
         run, data = location_name(chosen.run), location_name(chosen.data)
         raise RunError(f"the loss of {run} on {data} is not finite") from None
+
+
+def _scores(run: str, data: str, reach: Any) -> dict[str, float | int]:
+    model = Model.load(run)
+    with reach.group(model.shards) as group:
+        load_rows(group, "evaluation", open_source(data), model.features, model.target)
+        evaluate = Evaluator(group, "evaluation", model.network, model.features, model.target)
+        return evaluate(model.parameters).to_json()
 
 
 def predict_command(chosen: Any) -> None:

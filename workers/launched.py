@@ -1,0 +1,41 @@
+"""What a launcher of MPI processes (mpirun, mpiexec, srun) says in the environment of each."""
+
+import os
+from typing import NamedTuple
+
+
+class Launched(NamedTuple):
+    """Attributes:
+    launcher: whose variables were found, as messages name it.
+    rank: of this process, as the launcher counts.
+    ranks: how many processes it started together.
+    """
+
+    launcher: str
+    rank: int
+    ranks: int
+
+
+_VARIABLES = {
+    "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    "MPICH": ("PMI_RANK", "PMI_SIZE"),
+    "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+}
+"""The first that is there counts; Intel's MPI and others set MPICH's, and srun all of its own."""
+
+
+def launched() -> Launched | None:
+    """How this process was started; None when by no launcher that is known."""
+    for launcher, names in _VARIABLES.items():
+        try:
+            rank, ranks = (int(os.environ[name]) for name in names)
+        except (KeyError, ValueError):
+            continue
+        return Launched(launcher, rank, ranks)
+    return None
+
+
+def is_lowest() -> bool:
+    """Whether this process is rank 0, or started by no launcher."""
+    found = launched()
+    return found is None or found.rank == 0

@@ -1,0 +1,329 @@
+"""The MPI group: the ranks that ``mpirun`` started, of which the lowest drives and computes too."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from mpi4py import MPI
+
+from dist_dnn import stopping
+from dist_dnn.data.dataset import Dataset
+from dist_dnn.data.sources import TableSource
+from dist_dnn.errors import RunError
+from dist_dnn.notices import warn
+from dist_dnn.rounds import Result, Rounds, Timings, Vectors
+from dist_dnn.shards import assign
+from workers.group import WorkerLost, check_same_arithmetic
+from workers.limits import UNMEASURED_SECONDS
+from workers.mpi_member import OpenTask
+from workers.mpi_team import ROUND, Order, Requests, Seat, Talk, Team
+from workers.mpi_worker import RankWorker, identity_of_run
+from workers.settling import Loaded, Opened, SettlingGroup
+from workers.shard_worker import error_of
+from workers.shared_memory import doze
+
+TICK = 0.02
+"""A wait looks around after so many seconds: for signals, and its end."""
+
+END_SECONDS = 5.0
+"""How long what is under way may take when the ranks are to be let go."""
+
+GRACE_SECONDS = 30.0
+"""How long MPI may take to tell of a rank that was ended because it is late."""
+
+
+@dataclass
+class Rank:
+    """A rank as the driver sees it.
+
+    Attributes:
+        datasets: those it knows.
+    """
+
+    seat: Seat
+    datasets: set[str] = field(default_factory=set)
+
+
+class MpiGroup(SettlingGroup):
+    """The ranks of a team, this one among them.
+
+    Args:
+        team: all of them.
+
+    Raises:
+        InputError: more ranks than shards.
+    """
+
+    noun, flag = "rank", "mpirun -n"
+
+    def __init__(
+        self,
+        team: Team,
+        shards: int,
+        allow_mixed_cpus: bool = False,
+        max_failures: int = 3,
+        step_timeout: float | None = None,
+    ) -> None:
+        super().__init__(
+            shards, team.size, allow_mixed_cpus, max_failures, step_timeout, UNMEASURED_SECONDS
+        )
+        self.team = team
+        self.worker = RankWorker(team)
+        self.ranks = [Rank(seat) for seat in team.seats]
+        self._held = assign(shards, team.size)
+        self._losses: list[WorkerLost] = []
+        self._is_greeted = False
+        self._talk: Talk = iter(())
+        self._awaited: Requests = ()
+        self._began = self._looked = 0.0
+        self._limit = UNMEASURED_SECONDS
+
+    # What the driver asks for
+
+    @property
+    def reached(self) -> list[Rank]:
+        return self.ranks
+
+    def _shared(self, dataset: Dataset) -> Dataset:
+        return dataset  # no rank comes later: it is sent once
+
+    def _rounds(self, opened: Opened) -> Rounds:
+        return MpiRounds(self, opened)
+
+    def surviving(self, attempt: Callable[[], Result]) -> Result:
+        # What is under way must be ended with the others before anything else is begun.
+        with stopping.postponed():
+            return super().surviving(attempt)
+
+    # A round
+
+    def run(self, opened: Opened, position: tuple[int, ...]) -> tuple[Vectors, Timings]:
+        """One round; returns the total of the sums, and where the time went."""
+        assert self.worker.member is not None
+        limit = self.in_hand = opened.limit.seconds
+        order = Order(ROUND, opened.number, self._alarm(limit), position)
+        task = self.worker.member.tasks[opened.number]
+        timings = Timings()
+        began = monotonic()
+        self._complete(self._round(order, task, timings), limit)
+        opened.limit.took(monotonic() - began)
+        if task.reports.has_failed:
+            self._ask({"failed": opened.number})
+            raise RunError("a round failed, and no rank says why")
+        return task.total, timings
+
+    def _round(self, order: Order, task: OpenTask, timings: Timings) -> Talk:
+        yield from self.team.say(order)
+        yield from self.team.broadcast(task.broadcast.segment.memory)
+        reports = task.reports.expect()
+        self.worker.compute(order)
+        yield reports
+        computed = monotonic()
+        task.reports.add_up()
+        yield from task.slices.add_up()
+        timings.compute, timings.reduce = task.reports.seconds, monotonic() - computed
+
+    def _alarm(self, limit: float) -> int:
+        """The nanoseconds after which the system ends another rank that still computes."""
+        return int(limit * 1e9) if self.team.survives else 0
+
+    def _ask(
+        self,
+        message: dict[str, Any],
+        own: Callable[[], dict[str, Any]] | None = None,
+        table: Any = None,
+    ) -> dict[int, Any]:
+        """What all ranks answer to a message, by index.
+
+        Args:
+            own: what this rank does, if that is something else.
+            table: bytes that follow the message.
+
+        Raises:
+            InputError, RunError: what the lowest of them met.
+        """
+        answers: dict[int, Any] = {}
+        do = own or (lambda: self.worker.do(message))
+        self._complete(self._conversation(message, answers, do, table), UNMEASURED_SECONDS)
+        for index in sorted(answers):
+            if "error" in answers[index]:
+                raise error_of(answers[index]["error"])
+        return answers
+
+    def _conversation(
+        self,
+        message: dict[str, Any],
+        answers: dict[int, Any],
+        own: Callable[[], dict[str, Any]],
+        table: Any,
+    ) -> Talk:
+        yield from self.team.say_message(message)
+        if table is not None:
+            yield from self.team.broadcast(table)
+        answers[0] = own()
+        yield from self.team.answers(answers)
+
+    # Waiting
+
+    def _complete(self, talk: Talk, limit: float) -> None:
+        """Do an exchange to its end.
+
+        Raises:
+            WorkerLost: a rank is lost, or late.
+            Stopped: a signal asks for it; the exchange is still to be ended.
+        """
+        self._talk, self._limit = talk, limit + GRACE_SECONDS * self.team.survives
+        self._began = monotonic()
+        try:
+            self._go_on()
+        except MPI.Exception as error:
+            raise self._recovered(error) from None
+
+    def _go_on(self) -> None:
+        """Do what is left of the exchange that is under way."""
+        self.team.wait(self._awaited, self._look)
+        for awaited in self._talk:
+            self._awaited = awaited
+            self.team.wait(awaited, self._look)
+        self._awaited = ()
+
+    def _look(self, waited: float) -> None:
+        doze(waited)
+        now = monotonic()
+        if now - self._looked > TICK:
+            self._looked = now
+            stopping.check()
+            if now - self._began > self._limit:
+                raise self._late()
+
+    def _late(self) -> RunError:
+        """The error that a rank does not answer: where losses are survived, MPI would know."""
+        pending = [number for number, each in enumerate(self._awaited, 1) if not each.Test()]
+        late = pending[0] if len(self._awaited) == len(self.team.others) else None
+        who = "a rank" if late is None else self.ranks[late].seat.name
+        return RunError(f"{who} did not finish a step in {self._limit:.3g} s")
+
+    def _recovered(self, error: MPI.Exception) -> RunError:
+        """Find those that are left; returns the loss of the first of those that are not."""
+        self._talk, self._awaited = iter(()), ()
+        is_late = monotonic() - self._began > self.in_hand
+        what = f"MPI failed: {' '.join(error.Get_error_string().split())}"
+        if not self.team.survives:
+            self.team.is_in_step = False
+            return RunError(what)
+        before = dict(zip((seat.number for seat in self.team.seats), self._held, strict=True))
+        lost = self.team.recover()
+        self._unsettle()
+        self._losses = [
+            WorkerLost(seat.number, before[seat.number], self._how(seat, is_late), self.noun)
+            for seat in lost
+        ]
+        if lost:
+            return self._losses[0]
+        own = self.team.own.number  # nobody is lost, but what was under way is
+        return WorkerLost(own, before[own], what, self.noun)
+
+    def _how(self, seat: Seat, is_late: bool) -> str:
+        """How a rank was lost."""
+        if seat.is_here():
+            return f"was silent for {self.step_timeout:.3g} s"
+        if is_late:
+            return f"did not finish a step in {self.in_hand:.3g} s"
+        return f"on {seat.host} is gone"
+
+    # Who is there
+
+    def bury(self, loss: WorkerLost) -> list[WorkerLost]:
+        losses, self._losses = self._losses, []
+        self.ranks = [rank for rank in self.ranks if rank.seat in self.team.seats]
+        return losses or [loss]
+
+    def _join(self) -> None:
+        if not self._is_greeted:
+            own, *others = self._ask({"greet": True}).values()
+            for seat, other in zip(self.team.seats[1:], others, strict=True):
+                check_same_arithmetic(
+                    own["arithmetic"], other["arithmetic"], seat.number, self.allow_mixed_cpus
+                )
+            self._is_greeted = True
+        self._held = assign(self.shards, self.team.size)
+        lost = [list(seat) for seat in self.team.lost]
+        self._ask({"join": self._held, "shards": self.shards, "lost": lost})
+        self.team.lost = []
+        self.workers = self.team.size
+
+    def _load(self, lacking: Sequence[Rank], name: str, loaded: Loaded) -> None:
+        dataset: Dataset = loaded.table
+        table = _table_bytes(dataset)
+        size = 0 if table is None else table.size
+
+        def own() -> dict[str, Any]:
+            self.worker.datasets[name] = dataset
+            return {}
+
+        message = {"load": name, "description": loaded.description, "bytes": size}
+        self._ask(message, own, table)
+
+    def _open(self, name: str, opened: Opened) -> None:
+        message = {"open": name, "number": opened.number, "options": opened.options}
+
+        def own() -> dict[str, Any]:
+            return self.worker.open(message, opened.broadcast)
+
+        self._ask(message, own)
+
+    def keep_in(self, location: str) -> None:
+        if not self.team.survives:
+            return
+        message = {"keep": location, "as": identity_of_run(location)}
+        answers = self.surviving(lambda: self._ask(message))
+        blind = [self.team.seats[index].name for index in answers if not answers[index]["sees"]]
+        if blind:
+            warn(
+                f"{', '.join(blind)} cannot see {location}: where the ranks that can are lost, the "
+                f"run ends, with a checkpoint there"
+            )
+
+    def close(self, at_once: bool = False) -> None:
+        self._began, self._limit = monotonic(), END_SECONDS
+        self.team.is_in_step = False  # unless what is under way comes to an end
+        try:
+            self._go_on()
+            self.team.is_in_step = True
+        except MPI.Exception as error:
+            self.team.is_in_step = True
+            self._recovered(error)
+        except RunError:
+            pass
+        self._forget_all()
+
+
+class MpiRounds:
+    """The rounds of one task opened on an MPI group.
+
+    Attributes:
+        timings: of the last round.
+    """
+
+    def __init__(self, group: MpiGroup, opened: Opened) -> None:
+        self.broadcast = opened.broadcast.vectors
+        self.timings = Timings()
+        self._group = group
+        self._opened = opened
+
+    def run(self, *position: int) -> Vectors:
+        total, self.timings = self._group.run(self._opened, position)
+        return total
+
+
+def _table_bytes(dataset: Dataset) -> Any:
+    """A table in memory as the bytes of an Arrow IPC file; None for files."""
+    if not isinstance(dataset.source, TableSource):
+        return None
+    table = dataset.source.select(dataset.names)
+    content = np.empty(table.ipc_size(), np.uint8)
+    table.write_ipc(pa.FixedSizeBufferWriter(pa.py_buffer(content.data)))
+    return content

@@ -1,0 +1,303 @@
+"""The team: the MPI ranks that are left, of which the lowest drives, and how they talk."""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from mpi4py import MPI
+
+from workers.mpi_start import survives
+from workers.shared_memory import Patience, doze
+
+CHUNK_BYTES = 2**30
+"""So much is broadcast at once; MPI counts in 32 bits."""
+
+LENGTH, ANSWER, REPORT = 1, 2, 3
+"""What a message from one rank to another is."""
+
+ATTEMPTS = 10
+"""So often may further ranks be lost while those that are left find each other."""
+
+Requests = Sequence[MPI.Request]
+Talk = Iterator[Requests]
+"""An exchange with the others, as the requests that are to be waited for, one after the other."""
+
+Pieces = tuple[Any, list[int], list[int]]
+"""A float32 vector, and for each rank how many numbers are its piece, and where that begins."""
+
+Look = Callable[[float], object]
+"""Looks, after so many seconds of waiting, for what ends it, and sleeps a little."""
+
+
+class Seat(NamedTuple):
+    """A rank of the team.
+
+    Attributes:
+        number: its rank when it was launched, by which messages name it.
+        host: where it runs.
+        process: its process there.
+        born: when that began, as the system counts; it tells processes of one number apart.
+    """
+
+    number: int
+    host: str
+    process: int
+    born: str
+
+    @property
+    def name(self) -> str:
+        return f"rank {self.number} on {self.host}"
+
+    def is_here(self) -> bool:
+        """Whether its process is one of this machine's, and still there."""
+        return self.host == socket.gethostname() and self.born == _born(self.process) != ""
+
+    def kill(self) -> None:
+        """End its process, if it is one of this machine's: MPI may take it for dead before."""
+        if self.is_here():
+            with suppress(OSError):
+                os.kill(self.process, signal.SIGKILL)
+
+
+class Order(NamedTuple):
+    """What the driver wants of all ranks: a round, or what a message says.
+
+    Attributes:
+        kind: ROUND or MESSAGE.
+        number: of the task, or the length of the message.
+        nanoseconds: that computing may take; 0: as many as it does.
+        position: of the round.
+    """
+
+    kind: int
+    number: int
+    nanoseconds: int = 0
+    position: tuple[int, ...] = ()
+
+
+ROUND, MESSAGE = 1, 2
+MOST_POSITIONS = 4
+
+
+class Team:
+    """The ranks that are left, ascending.
+
+    Attributes:
+        seats: theirs; the lowest drives.
+        index: of this rank among them.
+        lost: the seats of those that were lost, unless it is certain that their processes ended.
+        is_in_step: no rank waits for what this one does not do any more.
+    """
+
+    def __init__(self, communicator: MPI.Comm) -> None:
+        self.survives = survives()
+        self.is_in_step = True
+        self.seats: list[Seat] = []
+        self.lost: list[Seat] = []
+        self.index = 0
+        self._patience = Patience()
+        self._words = np.zeros(4 + MOST_POSITIONS, np.int64)
+        self._communicator = communicator
+        self._assemble()
+
+    @property
+    def size(self) -> int:
+        return len(self.seats)
+
+    @property
+    def drives(self) -> bool:
+        """Whether this rank does."""
+        return self.index == 0
+
+    @property
+    def own(self) -> Seat:
+        return self.seats[self.index]
+
+    @property
+    def others(self) -> range:
+        """The indices of the ranks that only serve."""
+        return range(1, self.size)
+
+    # Who is there
+
+    def recover(self) -> list[Seat]:
+        """Find those that are left; returns those that are not.
+
+        Raises:
+            MPI.Exception: that is not possible.
+        """
+        before = self.seats
+        self._shrink()
+        self._assemble()
+        left = {seat.number for seat in self.seats}
+        lost = [seat for seat in before if seat.number not in left]
+        self.lost += lost
+        return lost
+
+    def _assemble(self) -> None:
+        """Learn who is in the communicator; leave it when one of them is lost meanwhile."""
+        for attempt in range(ATTEMPTS):
+            try:
+                self._communicator.Set_errhandler(MPI.ERRORS_RETURN)
+                self.seats = [Seat(*each) for each in self._of_all(list(_own_seat()))]
+                self.index = self._communicator.rank
+                return
+            except MPI.Exception:
+                if not self.survives or attempt == ATTEMPTS - 1:
+                    raise
+                self._shrink()
+
+    def _shrink(self) -> None:
+        """Leave the communicator for one of those that are alive, in the same order."""
+        with suppress(MPI.Exception):
+            self._communicator.Revoke()  # so that nobody waits in it for the lost ones
+        self._communicator = self._communicator.Shrink()
+
+    def _of_all(self, value: Any) -> list[Any]:
+        """What each rank gives, as JSON can say it, on all of them."""
+        data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        lengths = np.zeros(self._communicator.size, np.int64)
+        self._communicator.Allgather(np.array([data.size]), lengths)
+        everyone = np.zeros(lengths.sum(), np.uint8)
+        self._communicator.Allgatherv(data, [everyone, lengths.tolist()])
+        stops = np.cumsum(lengths)
+        return [
+            json.loads(everyone[stop - length : stop].tobytes())
+            for stop, length in zip(stops, lengths, strict=True)
+        ]
+
+    # Talking
+
+    def complete(self, talk: Talk, look: Look = doze) -> None:
+        """Do an exchange to its end.
+
+        Raises:
+            MPI.Exception: a rank is lost.
+        """
+        for requests in talk:
+            self.wait(requests, look)
+
+    def wait(self, requests: Requests, look: Look = doze) -> None:
+        """Wait for what is under way.
+
+        Raises:
+            MPI.Exception: a rank is lost.
+        """
+        pending = list(requests)
+        self._patience.wait(lambda: MPI.Request.Testall(pending), look)
+
+    def say(self, order: Order) -> Talk:
+        """The driver's: have all ranks hear an order."""
+        words = [*order[:3], len(order.position), *order.position]
+        self._words[: len(words)] = words
+        yield [self._communicator.Ibcast(self._words, 0)]
+
+    def say_message(self, message: Any) -> Talk:
+        """The driver's: have all ranks hear a message that JSON can say."""
+        data = json.dumps(message).encode()
+        yield from self.say(Order(MESSAGE, len(data)))
+        yield from self.broadcast(bytearray(data))
+
+    def hear(self) -> Order:
+        """The next order; a message's words have still to be heard."""
+        self.wait([self._communicator.Ibcast(self._words, 0)])
+        kind, number, nanoseconds, positions = self._words[:4].tolist()
+        return Order(kind, number, nanoseconds, tuple(self._words[4 : 4 + positions].tolist()))
+
+    def hear_message(self, order: Order) -> Any:
+        """The message of an order."""
+        data = bytearray(order.number)
+        self.complete(self.broadcast(data))
+        return json.loads(data)
+
+    def broadcast(self, memory: Any) -> Talk:
+        """The driver's bytes in everyone's memory."""
+        data = np.frombuffer(memory, np.uint8)
+        for first in range(0, data.size, CHUNK_BYTES):
+            piece = data[first : first + CHUNK_BYTES]
+            yield [self._communicator.Ibcast([piece, MPI.BYTE], 0)]
+
+    def answer(self, value: Any) -> Talk:
+        """Tell the driver something that JSON can say."""
+        data = json.dumps(value).encode()
+        length = np.array([len(data)])
+        yield [
+            self._communicator.Isend(length, 0, LENGTH),
+            self._communicator.Isend([data, MPI.BYTE], 0, ANSWER),
+        ]
+
+    def answers(self, into: dict[int, Any]) -> Talk:
+        """What all others answer, by index."""
+        lengths = np.zeros(self.size, np.int64)
+        yield [self._communicator.Irecv(lengths[i : i + 1], i, LENGTH) for i in self.others]
+        data = {index: np.zeros(lengths[index], np.uint8) for index in self.others}
+        yield [self._communicator.Irecv([data[i], MPI.BYTE], i, ANSWER) for i in self.others]
+        into.update({index: json.loads(each.tobytes()) for index, each in data.items()})
+
+    def report(self, numbers: Any) -> Requests:
+        """Send the driver float64 numbers."""
+        return [self._communicator.Isend(numbers, 0, REPORT)]
+
+    def reports(self, numbers: Sequence[Any]) -> Requests:
+        """What all others report, in the order of their indices."""
+        return [
+            self._communicator.Irecv(each, index, REPORT)
+            for index, each in zip(self.others, numbers, strict=True)
+        ]
+
+    def exchange(self, sent: Pieces, received: Pieces) -> Requests:
+        """Pieces of float32 vectors, from everyone to everyone."""
+        return [self._communicator.Ialltoallv([*sent, MPI.FLOAT], [*received, MPI.FLOAT])]
+
+    def gather(self, piece: Any, into: Pieces) -> Requests:
+        """Everyone's piece of a float32 vector in the driver's, whose own is in its place."""
+        if self.drives:
+            return [self._communicator.Igatherv(MPI.IN_PLACE, [*into, MPI.FLOAT], 0)]
+        return [self._communicator.Igatherv([piece, MPI.FLOAT], None, 0)]
+
+    def abort(self, status: int) -> None:
+        """End all ranks at once, this one too."""
+        self._communicator.Abort(status)
+
+
+def _own_seat() -> Seat:
+    process = os.getpid()
+    return Seat(MPI.COMM_WORLD.rank, socket.gethostname(), process, _born(process))
+
+
+def _born(process: int) -> str:
+    """When a process of this machine began; empty when it has ended, or where there is no /proc."""
+    with suppress(OSError, IndexError):
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in "ZX" else fields[18]
+    return ""
+
+
+_team: Team | None = None
+
+
+def join() -> Team:
+    """The team of all ranks that were launched together, or of those that are left."""
+    global _team
+    if _team is None:
+        _team = Team(_all_ranks())
+    return _team
+
+
+def _all_ranks() -> MPI.Comm:
+    """A communicator of our own of all that were launched and are alive."""
+    if not survives():
+        return MPI.COMM_WORLD.Dup()
+    MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)
+    return MPI.COMM_WORLD.Shrink()
+
+
+def is_sound() -> bool:
+    """Whether MPI can be ended in good order."""
+    return _team is None or _team.is_in_step
