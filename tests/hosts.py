@@ -14,7 +14,8 @@ from clusters import ROOT, attempt, succeeded
 ADDRESSES = ("10.203.0.1", "10.203.0.2")
 """Of the two hosts; nobody else sees their network."""
 
-NAMESPACES = ("--net", "--uts", "--ipc", "--pid", "--mount")
+NAMESPACES = ("--net", "--uts", "--ipc", "--mount")
+PROCESSES = ("--pid",)
 
 UNSHARE = ("setpriv", "--pdeathsig", "KILL", "unshare")
 """A host ends with the tests, however they end."""
@@ -47,16 +48,24 @@ while :; do sleep 3600 & wait; done
 class Host:
     """One host.
 
+    Args:
+        alone: whether it sees its own processes alone, all of which end with it. One that sees
+            those of the machine can run commands on other hosts.
+
     Attributes:
         address: in the network of the two.
         process: the machine's number of the host's first process.
     """
 
-    def __init__(self, name: str, address: str, mounts: Path, shared: list[Path]) -> None:
+    def __init__(
+        self, name: str, address: str, mounts: Path, shared: list[Path], *, alone: bool = True
+    ) -> None:
         self.address = address
         init = ("bash", "-c", INIT, "init", name, mounts / name, *shared)
+        processes = (*PROCESSES, "--mount-proc") if alone else ()
+        self._namespaces = [*NAMESPACES, *(PROCESSES if alone else ())]
         self._holder = subprocess.Popen(
-            [*UNSHARE, *NAMESPACES, "--mount-proc", "--fork", "--kill-child", *map(str, init)],
+            [*UNSHARE, *NAMESPACES, *processes, "--fork", "--kill-child", *map(str, init)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -71,7 +80,7 @@ class Host:
 
     def command(self, *command: object, cwd: Path = ROOT) -> list[str]:
         """A command that runs another on this host."""
-        enter = ["nsenter", f"--target={self.process}", *NAMESPACES]
+        enter = ["nsenter", f"--target={self.process}", *self._namespaces]
         return [*enter, "env", f"--chdir={cwd}", *map(str, command)]
 
     def run(self, *command: object, environment: Mapping[str, str], cwd: Path = ROOT) -> str:
@@ -98,19 +107,24 @@ class TwoHosts:
     Args:
         folder: a folder of the test's, which both see.
         shared: more such, beside the checkout and Python.
+        reaching: whether a process on the first host can run commands on the other.
     """
 
-    def __init__(self, folder: Path, *shared: Path) -> None:
+    def __init__(self, folder: Path, *shared: Path, reaching: bool = False) -> None:
         if os.geteuid() != 0 or not all(map(shutil.which, ("setpriv", "unshare", "nsenter", "ip"))):
             pytest.skip("hosts of their own need root, and Linux with util-linux and iproute2")
         self.hosts: list[Host] = []
+        self._reaching = reaching
         self._mounts = folder / "mounts"
         self._shared = [ROOT, Path(sys.prefix), Path(sys.base_prefix), folder, *shared]
 
     def __enter__(self) -> Self:
         try:
             for number, address in enumerate(ADDRESSES):
-                self.hosts.append(Host(f"host-{number}", address, self._mounts, self._shared))
+                alone = number > 0 or not self._reaching
+                self.hosts.append(
+                    Host(f"host-{number}", address, self._mounts, self._shared, alone=alone)
+                )
             self._connect()
         except BaseException:
             self.__exit__()
@@ -125,6 +139,7 @@ class TwoHosts:
         for host in self.hosts:
             for setting in (
                 f"address add {host.address}/32 dev lo",  # stays when the cable goes
+                f"address add {host.address}/24 dev cable",
                 "link set cable up",
                 f"route add default dev cable src {host.address}",
             ):
