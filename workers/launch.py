@@ -29,7 +29,8 @@ class Settings:
             took a good part of that; None for the backend's own.
         address: of the Ray cluster to join; None: RAY_ADDRESS's, or a private one.
         cpus_per_worker: what Ray reserves for each.
-        start_timeout: the seconds in which Ray must have room for the workers, and start them.
+        start_timeout: the seconds in which Ray must have room for the workers, and start them; or
+            in which all ranks of MPI must start.
         name: of the run, in the names of Ray's actors.
         default_workers: how many there are, where no other number is asked for.
     """
@@ -110,7 +111,7 @@ def _mpi(settings: Settings, main: Main[Result]) -> Result | None:
         )
     from workers.mpi_start import start
 
-    start(settings.step_timeout or SHORTEST_TIMEOUT)
+    start(settings.step_timeout or SHORTEST_TIMEOUT, settings.start_timeout)
     from workers.mpi_drive import run as run_ranks
 
     return run_ranks(main, settings.allow_mixed_cpus, settings.max_failures, settings.step_timeout)

@@ -1,10 +1,16 @@
 """Starting MPI: the library, the launcher, and whether they belong together."""
 
 import atexit
+import ctypes
 import os
+import signal
 import warnings
+from contextlib import suppress
+from pathlib import Path
+from threading import Timer
 
 from dist_dnn.errors import InputError
+from dist_dnn.notices import complain, speak
 from workers.launched import launched
 
 FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
@@ -16,18 +22,22 @@ OF_MPICH = ("MPICH", "MVAPICH", "Intel MPI")
 BEATS = 10
 """A rank must be silent for so many heartbeats to be taken for dead."""
 
+MOST_TURNS = 5
+"""So many of the lowest ranks give up one after the other, so that one of them says why."""
+
 
 def survives() -> bool:
     """Whether the launcher lets the others go on when a rank is lost."""
     return os.environ.get(FAULT_TOLERANT, "") in ("1", "true")
 
 
-def start(silent_seconds: float) -> None:
+def start(silent_seconds: float, start_timeout: float) -> None:
     """Load the MPI library and initialise it, unless that has been done.
 
     Args:
         silent_seconds: after which a rank that is stopped is taken for dead, where lost ranks
             are survived.
+        start_timeout: the seconds that all ranks may take to start; then this process ends.
 
     Raises:
         InputError: there is no library, or another launcher than its own started this process.
@@ -40,7 +50,7 @@ def start(silent_seconds: float) -> None:
     if not MPI.Is_initialized():
         if survives():
             _listen_to_heartbeats(silent_seconds)
-        MPI.Init_thread(MPI.THREAD_SERIALIZED)
+        _initialise(start_timeout)
         if not survives():  # where it does, ending by itself hangs now and then after a loss
             atexit.register(_finalize)
     found = launched()
@@ -106,6 +116,56 @@ def _listen_to_heartbeats(silent_seconds: float) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(f"OMPI_MCA_{name}", value)
+
+
+def _initialise(seconds: float) -> None:
+    """Initialise MPI, which waits for all ranks, for those that are gone or stopped for ever."""
+    from mpi4py import MPI
+
+    timer = Timer(seconds + _turn(), _give_up, [seconds])
+    timer.daemon = True
+    timer.start()
+    # mpi4py's own call would not let the timer run meanwhile.
+    ctypes.CDLL(MPI.__file__).MPI_Init_thread(
+        None, None, MPI.THREAD_SERIALIZED, ctypes.byref(ctypes.c_int())
+    )
+    timer.cancel()
+    MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)  # as mpi4py's own call does
+
+
+def _turn() -> int:
+    """The seconds that this rank lets lower ones go first: when one gives up, the job ends."""
+    found = launched()
+    return 0 if found is None else min(found.rank, MOST_TURNS)
+
+
+def _give_up(seconds: float) -> None:
+    """End this process, which waits in MPI; the launcher then ends the others."""
+    speak()
+    complain(
+        f"the ranks did not all start in {seconds:g} s (--start-timeout): one of them has ended, "
+        f"is stopped, or is slow; run again, with --resume=auto to go on with what there is"
+    )
+    for process in _stopped_siblings():
+        with suppress(OSError):
+            os.kill(process, signal.SIGKILL)  # mpirun would wait for it
+    os._exit(1)
+
+
+def _stopped_siblings() -> list[int]:
+    """The other ranks that the launcher started on this machine, and somebody stopped."""
+    launcher = os.getppid()
+    with suppress(OSError):  # there may be no /proc
+        children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+        return [int(child) for child in children if _is_stopped(child)]
+    return []
+
+
+def _is_stopped(process: str) -> bool:
+    with suppress(OSError):
+        stat = Path(f"/proc/{process}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
+    return False
 
 
 def _finalize() -> None:

@@ -97,7 +97,8 @@ def train(
             else a private Ray on this machine, which ends with the training. Where Ray is
             initialised already, that is used.
         cpus_per_worker: what Ray reserves for each worker.
-        start_timeout: the seconds in which Ray must have room for the workers and start them.
+        start_timeout: the seconds in which Ray must have room for the workers and start them, or
+            all ranks of MPI must start.
 
     Raises:
         InputError: something given cannot be used.

@@ -170,7 +170,8 @@ def _add_reach(parser: Any, workers: int) -> None:
         type=_seconds,
         default=120.0,
         metavar="SECONDS",
-        help="in which Ray must have room for the workers and start them (default 120)",
+        help="in which Ray must have room for the workers and start them, or all ranks of mpi must "
+        "start (default 120)",
     )
     parser.add_argument(
         "--allow-mixed-cpus",
