@@ -101,7 +101,8 @@ def once(marker: str) -> bool:
 class Perishing(Remembering):
     """Remembers like the other, but the workers of some shards perish once in some round.
 
-    Options: length, shards, round, how, and marker, the beginning of files' names.
+    Options: length, shards, round, how, marker, the beginning of files' names, and spared, a
+    process that does not.
     """
 
     def shard_sums(self, shard: int, position: tuple[int, ...], sums: Vectors) -> None:
@@ -123,6 +124,8 @@ class Stillborn(Remembering):
 
 def perish(shard: int, options: Options) -> None:
     """End, stop or hang this process as the options say; nothing where it was done before."""
+    if os.getpid() == options["spared"]:
+        return
     always = options["marker"] is None
     if shard in options["shards"] and (always or once(f"{options['marker']}{shard}")):
         if options["how"] == "hang":

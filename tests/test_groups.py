@@ -4,12 +4,14 @@ import gc
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mpi
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,6 +22,7 @@ from dist_dnn.errors import InputError, RunError
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.preparation import prepare
 from dist_dnn.rounds import Rounds, Task
+from dist_dnn.shards import assign
 from dist_dnn.trainer import Trainer
 from workers.group import WorkerGroup
 from workers.in_process import InProcessGroup
@@ -34,6 +37,9 @@ MakeGroup = Callable[[int], WorkerGroup]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_ray_for_all_groups() -> Iterator[None]:
+    if not any(name.startswith("ray") for name in GROUPS):
+        yield
+        return
     cluster = Cluster(None, cpus=2 * SHARDS)  # for the group of the module, and one more
     yield
     cluster.close()
@@ -73,6 +79,8 @@ GROUPS = {
     "ray apart": lambda: Apart(SHARDS, 5),
     "ray scattered": lambda: Scattered(SHARDS, 5),
 }
+if mpi.make_group is not None:  # these are the ranks of one mpirun, and there is no other group
+    GROUPS = {"mpi": lambda: mpi.make_group(SHARDS)}
 
 
 def parameters(groups: dict[str, Any], *quick: str) -> list[Any]:
@@ -122,10 +130,19 @@ def test_three_rounds_with_state_give_the_same_bits_in_every_group(
     assert expected[2][1].tolist() == [3 * SHARDS, sum(range(SHARDS))]
 
 
+def is_of_ranks(group: WorkerGroup) -> bool:
+    return group.noun == "rank"
+
+
+def name_of(group: WorkerGroup, worker: int) -> str:
+    """How messages name a worker."""
+    return f"rank {worker} on {socket.gethostname()}" if is_of_ranks(group) else f"worker {worker}"
+
+
 def test_every_shard_is_computed_by_one_worker(group: WorkerGroup) -> None:
     processes = group.open(Whereabouts, {"shards": SHARDS}).run().double
     assert len(set(processes)) == max(group.workers, 1)
-    assert (os.getpid() in processes) == (group.workers == 0)
+    assert (os.getpid() in processes) == (group.workers == 0 or is_of_ranks(group))
 
 
 def test_the_driver_may_change_the_total(group: WorkerGroup) -> None:
@@ -150,9 +167,14 @@ def test_bad_data_is_reported_for_the_lowest_shard_and_the_group_goes_on(
     group: WorkerGroup,
 ) -> None:
     failing = group.open(Failing, {"shards": [1, 3, 6], "how": "input"})
+    message = "shard 1 has bad data"
+    if is_of_ranks(group):
+        [worker] = [n for n, held in enumerate(assign(SHARDS, group.workers)) if 1 in held]
+        message = f"{name_of(group, worker)}: {message}"
     for _ in range(3):
-        with pytest.raises(InputError, match=r"^shard 1 has bad data$"):
+        with pytest.raises(InputError) as caught:
             failing.run()
+        assert str(caught.value) == message
     assert group.open(Whereabouts, {"shards": SHARDS}).run().double.all()
 
 
@@ -161,7 +183,7 @@ def test_a_bug_in_a_worker_names_worker_and_shard(group: WorkerGroup) -> None:
     with pytest.raises(RunError, match=r"shard 7: KeyError: 'nothing of that name'") as caught:
         failing.run()
     if group.workers:
-        assert str(caught.value).startswith(f"worker {group.workers - 1}: ")
+        assert str(caught.value).startswith(f"{name_of(group, group.workers - 1)}: ")
 
 
 def test_more_workers_than_shards_is_an_error_that_gives_the_flag() -> None:
@@ -173,18 +195,24 @@ def test_more_workers_than_shards_is_an_error_that_gives_the_flag() -> None:
 
 
 def patient(given: dict[str, Any]) -> dict[str, Any]:
-    """Ray's answers take longer than a look at a process."""
+    """Answers of Ray and MPI take longer than a look at a process."""
     timeout = given.get("step_timeout")
-    given = given | {"name": "mortal"}  # the group of the module has its own
     return given if timeout is None else given | {"step_timeout": 8 * timeout}
+
+
+def patient_ray(given: dict[str, Any]) -> dict[str, Any]:
+    return patient(given) | {"name": "mortal"}  # the group of the module has its own
 
 
 MORTAL: dict[str, Callable[..., WorkerGroup]] = {
     **{f"local {n}": (lambda n=n, **given: LocalGroup(SHARDS, n, **given)) for n in (1, 3, 8)},
-    "ray": lambda **given: RayGroup(SHARDS, 3, **patient(given)),
-    "ray scattered": lambda **given: Scattered(SHARDS, 4, **patient(given)),
+    "ray": lambda **given: RayGroup(SHARDS, 3, **patient_ray(given)),
+    "ray scattered": lambda **given: Scattered(SHARDS, 4, **patient_ray(given)),
 }
 """Groups whose workers can be lost, with what else they take."""
+
+if mpi.make_group is not None:
+    MORTAL = {"mpi": lambda **given: mpi.make_group(SHARDS, **patient(given))}
 
 
 @pytest.fixture(params=parameters(MORTAL, "ray scattered"))
@@ -192,7 +220,13 @@ def make(request: pytest.FixtureRequest) -> Callable[..., WorkerGroup]:
     return MORTAL[request.param]
 
 
-UNDISTURBED = {"shards": [], "round": 0, "how": "SIGKILL", "marker": None}
+UNDISTURBED = {
+    "shards": [],
+    "round": 0,
+    "how": "SIGKILL",
+    "marker": None,
+    "spared": os.getpid(),  # a driver may compute too
+}
 
 
 def perishing(group: WorkerGroup, task: type[Task], **options: Any) -> list[bytes]:
@@ -201,6 +235,9 @@ def perishing(group: WorkerGroup, task: type[Task], **options: Any) -> list[byte
     totals = group.surviving(lambda: three_rounds_of(rounds))
     return [array.tobytes() for total in totals for array in total]
 
+
+HOW = r"(was killed by SIGKILL|is gone|on \S+ is gone)"
+"""What is said of workers that were killed."""
 
 EXPECTED = perishing(InProcessGroup(SHARDS), Perishing)
 
@@ -216,6 +253,8 @@ def test_a_task_starts_again_from_its_first_round_when_workers_are_lost(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with make(max_failures=SHARDS) as group:
+        if is_of_ranks(group) and shards == [0]:
+            pytest.skip("it is the driver that has this shard")
         options = {"shards": shards, "round": round_, "marker": f"{tmp_path}/lost"}
         assert perishing(group, Perishing, **options) == EXPECTED
         assert perishing(group, Perishing) == EXPECTED
@@ -223,7 +262,7 @@ def test_a_task_starts_again_from_its_first_round_when_workers_are_lost(
     assert warnings
     for line in warnings:
         assert re.fullmatch(
-            r"warning: worker \d \(shards [\d, ]+\) (was killed by SIGKILL|is gone): "
+            rf"warning: {group.noun} \d \(shards [\d, ]+\) {HOW}: "
             r"its shards go to another, and the step is repeated \(failure \d of at most 8\)",
             line,
         )
@@ -286,7 +325,7 @@ def test_too_many_losses_in_one_step_are_an_error_that_names_the_worker(
     with make(max_failures=most) as group, pytest.raises(RunError) as caught:
         perishing(group, Perishing, shards=[7])
     message = str(caught.value)
-    assert re.match(r"worker \d \(shards .*7\) (was killed by SIGKILL|is gone)", message)
+    assert re.match(rf"{group.noun} \d \(shards .*7\) {HOW}", message)
     assert message.count("--max-failures") == 1
     assert len(capsys.readouterr().err.splitlines()) == most
 
