@@ -1,6 +1,5 @@
 """The recorder: keeps a run's directory up beside the training, and says how the run ended."""
 
-import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Self
 from dist_dnn.errors import Diverged, InputError, RunError
 from dist_dnn.state import TrainingState
 from dist_dnn.stopping import Stopped
-from dist_dnn.tracking import CannotWrite, RunDirectory
+from dist_dnn.tracking import CannotWrite, RunDirectory, resume_command
 
 LEAVE_SECONDS = 0.3
 """How long a second signal waits for a file that is being written."""
@@ -168,8 +167,7 @@ class Recorder:
             error.add_note(f"the last good checkpoint, of step {step}, is in {name}")
         else:
             error.add_note(
-                f"a checkpoint of step {step} is in {name}: go on with "
-                f"`dist-dnn train DATA --out {shlex.quote(name)} --resume`"
+                f"a checkpoint of step {step} is in {name}: go on with `{resume_command(name)}`"
             )
 
     def _leave(self, error: Stopped) -> None:

@@ -1,6 +1,7 @@
 """The run directory: what a run leaves behind, each file written whole or not at all."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -198,6 +199,11 @@ class RunDirectory:
         except OSError as error:
             where, why = error.filename or self.name, error.strerror or error
             raise CannotWrite(f"{where} cannot be written: {why}") from error
+
+
+def resume_command(name: str) -> str:
+    """What goes on with a run, as messages say it."""
+    return f"dist-dnn train DATA --out {shlex.quote(name)} --resume"
 
 
 def _metrics_line(metrics: dict[str, Any]) -> str:

@@ -11,12 +11,14 @@ from mpi4py import MPI
 
 from dist_dnn import stopping
 from dist_dnn.data.dataset import Dataset
-from dist_dnn.data.sources import TableSource
+from dist_dnn.data.sources import TableSource, location_name
 from dist_dnn.errors import RunError
 from dist_dnn.notices import warn
 from dist_dnn.rounds import Result, Rounds, Timings, Vectors
 from dist_dnn.shards import assign
+from dist_dnn.tracking import resume_command
 from workers.group import WorkerLost, check_same_arithmetic
+from workers.last_words import LastWords
 from workers.limits import UNMEASURED_SECONDS
 from workers.mpi_member import OpenTask
 from workers.mpi_team import ROUND, Order, Requests, Seat, Talk, Team
@@ -76,6 +78,7 @@ class MpiGroup(SettlingGroup):
         self._held = assign(shards, team.size)
         self._losses: list[WorkerLost] = []
         self._is_greeted = False
+        self._last_words: LastWords | None = None
         self._talk: Talk = iter(())
         self._awaited: Requests = ()
         self._began = self._looked = 0.0
@@ -276,14 +279,19 @@ class MpiGroup(SettlingGroup):
         self._ask(message, own)
 
     def keep_in(self, location: str) -> None:
+        name = location_name(location)
         if not self.team.survives:
+            self._last_words = LastWords(
+                f"error: the ranks were killed: the run's checkpoints are in {name}: go on with "
+                f"`{resume_command(name)}`"
+            )
             return
         message = {"keep": location, "as": identity_of_run(location)}
         answers = self.surviving(lambda: self._ask(message))
         blind = [self.team.seats[index].name for index in answers if not answers[index]["sees"]]
         if blind:
             warn(
-                f"{', '.join(blind)} cannot see {location}: where the ranks that can are lost, the "
+                f"{', '.join(blind)} cannot see {name}: where the ranks that can are lost, the "
                 f"run ends, with a checkpoint there"
             )
 
@@ -298,6 +306,8 @@ class MpiGroup(SettlingGroup):
             self._recovered(error)
         except RunError:
             pass
+        if self._last_words is not None:
+            self._last_words.close()
         self._forget_all()
 
 

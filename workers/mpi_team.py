@@ -18,6 +18,9 @@ from workers.shared_memory import Patience, doze
 CHUNK_BYTES = 2**30
 """So much is broadcast at once; MPI counts in 32 bits."""
 
+YIELDING_SECONDS = 5e-3
+"""MPI moves nothing while both sides sleep: that long a rank does not."""
+
 LENGTH, ANSWER, REPORT = 1, 2, 3
 """What a message from one rank to another is."""
 
@@ -101,7 +104,7 @@ class Team:
         self.seats: list[Seat] = []
         self.lost: list[Seat] = []
         self.index = 0
-        self._patience = Patience()
+        self._patience = Patience(YIELDING_SECONDS)
         self._words = np.zeros(4 + MOST_POSITIONS, np.int64)
         self._communicator = communicator
         self._assemble()
@@ -125,6 +128,10 @@ class Team:
         return range(1, self.size)
 
     # Who is there
+
+    def missing(self) -> list[int]:
+        """The numbers of those that were launched and are not there."""
+        return sorted(set(range(MPI.COMM_WORLD.size)) - {seat.number for seat in self.seats})
 
     def recover(self) -> list[Seat]:
         """Find those that are left; returns those that are not.

@@ -235,12 +235,15 @@ class Patience:
     """How to wait for another process: look a few times, then yield the core, then sleep.
 
     Whoever waited long the last time soon sleeps, so that the core goes to those that compute.
+
+    Args:
+        yielding_seconds: for how long to yield.
     """
 
     LOOKS = 50
-    YIELDING_SECONDS = 300e-6
 
-    def __init__(self) -> None:
+    def __init__(self, yielding_seconds: float = 300e-6) -> None:
+        self._yielding_seconds = yielding_seconds
         self._long = False
 
     def wait(self, ready: Callable[[], bool], sleep: Callable[[float], object]) -> None:
@@ -254,13 +257,13 @@ class Patience:
                 return
         began = monotonic()
         if not self._long:
-            while monotonic() - began < self.YIELDING_SECONDS:
+            while monotonic() - began < self._yielding_seconds:
                 os.sched_yield()
                 if ready():
                     return
         while not ready():
             sleep(monotonic() - began)
-        self._long = monotonic() - began > self.YIELDING_SECONDS
+        self._long = monotonic() - began > self._yielding_seconds
 
 
 def doze(waited: float) -> None:
