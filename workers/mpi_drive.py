@@ -61,8 +61,9 @@ def _begin(
     team: Team, main: Callable[[Reach], Result], group: Callable[[int], MpiGroup]
 ) -> Result:
     """Drive from the beginning."""
-    for number in team.missing():
+    for number in team.absent:
         notices.warn(f"rank {number} was lost while it started: the others hold all shards")
+    team.absent = []
     return main(Reach(group, team.size, library()))
 
 

@@ -218,7 +218,11 @@ class MpiGroup(SettlingGroup):
             self.team.is_in_step = False
             return RunError(what)
         before = dict(zip((seat.number for seat in self.team.seats), self._held, strict=True))
-        lost = self.team.recover()
+        try:
+            lost = self.team.recover()
+        except MPI.Exception:
+            self.team.is_in_step = False
+            return RunError(f"{what}, and the ranks that are left do not find each other")
         self._unsettle()
         self._losses = [
             WorkerLost(seat.number, before[seat.number], self._how(seat, is_late), self.noun)

@@ -94,7 +94,8 @@ class Team:
     Attributes:
         seats: theirs; the lowest drives.
         index: of this rank among them.
-        lost: the seats of those that were lost, unless it is certain that their processes ended.
+        absent: the numbers of those that were lost before they could join.
+        lost: the seats of those that were lost later, unless their processes have been ended.
         is_in_step: no rank waits for what this one does not do any more.
     """
 
@@ -108,6 +109,8 @@ class Team:
         self._words = np.zeros(4 + MOST_POSITIONS, np.int64)
         self._communicator = communicator
         self._assemble()
+        there = {seat.number for seat in self.seats}
+        self.absent = [number for number in range(MPI.COMM_WORLD.size) if number not in there]
 
     @property
     def size(self) -> int:
@@ -128,10 +131,6 @@ class Team:
         return range(1, self.size)
 
     # Who is there
-
-    def missing(self) -> list[int]:
-        """The numbers of those that were launched and are not there."""
-        return sorted(set(range(MPI.COMM_WORLD.size)) - {seat.number for seat in self.seats})
 
     def recover(self) -> list[Seat]:
         """Find those that are left; returns those that are not.
