@@ -268,7 +268,8 @@ class LocalGroup(SettlingGroup):
             if not process.is_checked:
                 assert process.greeting is not None
                 theirs = process.greeting["arithmetic"]
-                check_same_arithmetic(own, theirs, process.number, self.allow_mixed_cpus)
+                name = f"worker {process.number}"
+                check_same_arithmetic(own, theirs, name, self.allow_mixed_cpus)
                 process.is_checked = True
         segment = Segment.create(Board.size(len(self.processes)))
         members = Members(held, Board(segment.memory))

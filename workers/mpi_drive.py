@@ -57,9 +57,7 @@ def _served(worker: RankWorker) -> Any:
         raise
 
 
-def _begin(
-    team: Team, main: Callable[[Reach], Result], group: Callable[[int], MpiGroup]
-) -> Result:
+def _begin(team: Team, main: Callable[[Reach], Result], group: Callable[[int], MpiGroup]) -> Result:
     """Drive from the beginning."""
     for number in team.absent:
         notices.warn(f"rank {number} was lost while it started: the others hold all shards")
@@ -75,17 +73,15 @@ def _take_over(
 ) -> Result:
     """Drive on with what the driver before has left."""
     team = worker.team
-    driver = team.lost[-1].name
+    driver, *others = (seat.name for seat in worker.lost)
+    what = f"{driver}, which drove, is gone" + "".join(f", and {each} with it" for each in others)
     if max_failures == 0:
-        raise RunError(f"{driver}, which drove, is gone, and --max-failures is 0")
+        raise RunError(f"{what}; --max-failures is 0")
     if worker.sees_run is False:
         raise RunError(
-            f"{driver}, which drove, is gone, and {team.own.name} cannot see its run: go on with "
-            f"it by --resume where it is"
+            f"{what}; {team.own.name} cannot see the run: go on with it by --resume where it is"
         )
-    notices.warn(
-        f"{driver}, which drove, is gone: {team.own.name} drives on from the last checkpoint"
-    )
+    notices.warn(f"{what}: {team.own.name} drives on from the last checkpoint")
     return main(Reach(group, team.size, library(), takes_over=True))
 
 

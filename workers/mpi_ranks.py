@@ -250,11 +250,11 @@ class MpiGroup(SettlingGroup):
 
     def _join(self) -> None:
         if not self._is_greeted:
-            own, *others = self._ask({"greet": True}).values()
-            for seat, other in zip(self.team.seats[1:], others, strict=True):
-                check_same_arithmetic(
-                    own["arithmetic"], other["arithmetic"], seat.number, self.allow_mixed_cpus
-                )
+            greetings = self._ask({"greet": True})
+            for index in self.team.others:
+                own, other = (greetings[each]["arithmetic"] for each in (0, index))
+                name = f"rank {self.team.seats[index].number}"
+                check_same_arithmetic(own, other, name, self.allow_mixed_cpus)
             self._is_greeted = True
         self._held = assign(self.shards, self.team.size)
         lost = [list(seat) for seat in self.team.lost]

@@ -105,7 +105,7 @@ class Team:
         self.seats: list[Seat] = []
         self.lost: list[Seat] = []
         self.index = 0
-        self._patience = Patience(YIELDING_SECONDS)
+        self._idle = Patience(YIELDING_SECONDS)
         self._words = np.zeros(4 + MOST_POSITIONS, np.int64)
         self._communicator = communicator
         self._assemble()
@@ -189,14 +189,19 @@ class Team:
         for requests in talk:
             self.wait(requests, look)
 
-    def wait(self, requests: Requests, look: Look = doze) -> None:
+    def wait(self, requests: Requests, look: Look = doze, patience: Patience | None = None) -> None:
         """Wait for what is under way.
+
+        Args:
+            patience: remembers whether the last wait was long; without, this one is not expected
+                to be.
 
         Raises:
             MPI.Exception: a rank is lost.
         """
         pending = list(requests)
-        self._patience.wait(lambda: MPI.Request.Testall(pending), look)
+        patience = patience or Patience(YIELDING_SECONDS)
+        patience.wait(lambda: MPI.Request.Testall(pending), look)
 
     def say(self, order: Order) -> Talk:
         """The driver's: have all ranks hear an order."""
@@ -212,7 +217,7 @@ class Team:
 
     def hear(self) -> Order:
         """The next order; a message's words have still to be heard."""
-        self.wait([self._communicator.Ibcast(self._words, 0)])
+        self.wait([self._communicator.Ibcast(self._words, 0)], patience=self._idle)
         kind, number, nanoseconds, positions = self._words[:4].tolist()
         return Order(kind, number, nanoseconds, tuple(self._words[4 : 4 + positions].tolist()))
 

@@ -618,7 +618,7 @@ class RayGroup(SettlingGroup):
             self._other_versions.add(there)
             where = f"worker {actor.number} on {theirs['host']}"
             warn(f"{where} has {there}, and the driver {versions()}")
-        check_same_arithmetic(own, theirs, actor.number, self.allow_mixed_cpus)
+        check_same_arithmetic(own, theirs, f"worker {actor.number}", self.allow_mixed_cpus)
 
     def _go_on_without(self, late: list[Actor], seconds: float) -> None:
         """Let the others hold all shards."""

@@ -128,7 +128,7 @@ def train(
     def main(reach: "Reach") -> Run:
         folder = None if out is None else open_folder(out)
         directory = None if folder is None else _Directory(folder, every, keep)
-        goes_on = "auto" if reach.takes_over else resume
+        goes_on = "auto" if reach.takes_over and folder is not None else resume
         given = _Given(data, target, *_with_validation(hyperparameters, validation), goes_on)
         with stopping.handled(), ExitStack() as stack:
             stack.callback(report.close)
@@ -215,8 +215,8 @@ class _Session:
                 state.restore(self.begun.checkpoint.state)
                 run.go_on(state, self.begun.status)
                 report.resume(state.step)
-            group.keep_in(str(folder.location))
             with Recorder(run, state, every) as recorder:
+                group.keep_in(str(folder.location))
                 trainer.run(epochs, report, recorder)
         return Run(state.history, model.detached(), folder.location)
 
