@@ -17,9 +17,14 @@ from clusters import MARK, ROOT, attempt, kill, processes
 from hosts import TwoHosts
 from runs import DIGITS, wait_until
 
+from dist_dnn.front.cli import _parser
+
 pytest.importorskip("mpi4py", reason="mpi4py is not installed")
 
 MPIRUN = shutil.which("mpirun", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+CLUSTER = ROOT / "scripts" / "cluster"
+HOSTFILE = CLUSTER / "hostfile"
+SCRIPT = CLUSTER / "mpi.sbatch"
 EXPERIMENT = ("--target", "digit", "--shards", 4, "--batch-size", 256, "--progress", "none")
 SHORT, LONG = 3, 60
 """Epochs: for a training that ends by itself, and for one that is disturbed."""
@@ -61,6 +66,12 @@ class Nodes:
         self._mark = f"{MARK}={folder}"
         self._environment = {**os.environ, MARK: str(folder)}
         self._agent = folder / "agent"
+        self._hostfile = folder / "hostfile"
+        written = HOSTFILE.read_text()
+        for node, host, slots in (("node-1", self.first, 2), ("node-2", self.other, 1)):
+            assert written.count(f"\n{node} slots=4\n") == 1
+            written = written.replace(f"{node} slots=4", f"{host.address} slots={slots}")
+        self._hostfile.write_text(written)
         kept = (f"HOME={folder}", f"PATH={os.environ['PATH']}")
         enter = self.other.command("env", "-i", *kept, cwd=Path("/"))
         self._agent.write_text(AGENT.format(enter=shlex.join(enter)))
@@ -68,9 +79,8 @@ class Nodes:
 
     def command(self, *arguments: object, options: tuple[str, ...] = ()) -> list[str]:
         """A command that trains with three ranks."""
-        slots = f"{self.first.address}:2,{self.other.address}:1"
-        reach = ("--host", slots, "--prtemca", "plm_ssh_agent", self._agent, "-x", MARK)
-        mpirun = (MPIRUN, "--allow-run-as-root", *reach, "-n", 3, *options)
+        reach = ("--hostfile", self._hostfile, "--prtemca", "plm_ssh_agent", self._agent)
+        mpirun = (MPIRUN, "--allow-run-as-root", *reach, "-x", MARK, *options)
         train = (sys.executable, ROOT / "scripts" / "train.py", *arguments, "--backend", "mpi")
         return self.first.command(*mpirun, *train)
 
@@ -192,3 +202,19 @@ def test_a_host_that_loses_its_power_ends_mpirun_and_another_goes_on(
     mpirun = (MPIRUN, "--allow-run-as-root", "-n", 2)
     nodes.first.run(*mpirun, *resume, "--backend", "mpi", environment=os.environ)
     assert digest(out) == expected(LONG)
+
+
+def test_the_job_of_slurm_queues_itself_again_when_it_was_stopped(tmp_path: Path) -> None:
+    """With a srun and a scontrol that only say how they were called."""
+    for name, status in (("srun", 143), ("scontrol", 0)):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/said\nexit {status}\n')
+        program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    done = attempt(["bash", SCRIPT], environment, ROOT)
+    assert done.returncode == 143
+    srun, scontrol = (tmp_path / "said").read_text().splitlines()
+    assert scontrol == "scontrol requeue 7"
+    name, mpi, program, command, *arguments = shlex.split(srun)
+    assert (name, mpi, program, command) == ("srun", "--mpi=pmix", "dist-dnn", "train")
+    assert _parser().parse_args([command, *arguments]).backend == "mpi"
