@@ -65,7 +65,7 @@ def _take_over(
 ) -> Result:
     """Drive on with what the driver before has left."""
     team = worker.team
-    driver = team.lost[-1].name
+    driver, *others = (seat.name for seat in worker.lost)
     if max_failures == 0:
         raise RunError(f"{driver}, which drove, is gone, and --max-failures is 0")
     if worker.sees_run is False:
@@ -76,6 +76,8 @@ def _take_over(
     notices.warn(
         f"{driver}, which drove, is gone: {team.own.name} drives on from the last checkpoint"
     )
+    for other in others:
+        notices.warn(f"{other} is gone, too")
     return main(Reach(group, team.size, library(), takes_over=True))
 
 
