@@ -18,11 +18,13 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from faults import FAULTS, ON_THE_DISK, STOPPED, Laboratory, Run, Undisturbed, mount
+from faults import FAULTS, ON_THE_DISK, Laboratory, Run, Undisturbed, mount
+from mpi_trainings import MpiBackend
 from ray_trainings import RayBackend
 from trainings import (
     EPOCHS,
     SHARDS,
+    STOPPED,
     TEMPORARY,
     UNDISTURBED,
     Backend,
@@ -37,7 +39,11 @@ from trainings import (
 
 from dist_dnn.errors import InputError, RunError
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"local": LocalBackend, "ray": RayBackend}
+BACKENDS: dict[str, Callable[[], Backend]] = {
+    "local": LocalBackend,
+    "ray": RayBackend,
+    "mpi": MpiBackend,
+}
 
 DISK_BYTES = 2**23
 """The size of the disk that becomes full; a run fits in easily."""
@@ -64,7 +70,8 @@ def _laboratory(backend: Backend, workers: int) -> Iterator[Laboratory]:
     """A place for everything, of which nothing is left."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name).resolve()
-        (folder / TEMPORARY).mkdir()
+        backend.temporary = folder / TEMPORARY
+        backend.temporary.mkdir()
         with _small_disk(folder / "disk") as disk:
             try:
                 _train_undisturbed(folder, backend, 0)  # the first one is slower
@@ -87,10 +94,10 @@ def _train_undisturbed(folder: Path, backend: Backend, workers: int) -> Undistur
     training.wait_for(training.is_past_its_start)
     starting = monotonic() - training.began
     training.end()
-    metrics = metrics_of(out)
-    if [each["epoch"] for each in metrics] != list(range(1, EPOCHS + 1)) or training.lines():
-        lines = " | ".join(training.lines())
-        raise RunError(f"without faults: exit status {training.status}, standard error: {lines}")
+    metrics, lines = metrics_of(out), backend.own_lines(training.lines())
+    if [each["epoch"] for each in metrics] != list(range(1, EPOCHS + 1)) or lines:
+        errors = " | ".join(lines)
+        raise RunError(f"without faults: exit status {training.status}, standard error: {errors}")
     return Undisturbed(starting, training.ended - training.began, digest_of(out), metrics)
 
 
@@ -234,8 +241,9 @@ def _disturbed_run(laboratory: Laboratory, kind: str, number: int, seed: int) ->
 
 
 def _shared_memory() -> set[str]:
-    """What has a name in shared memory."""
-    return {str(path) for path in Path("/dev/shm").glob("*")}  # noqa: S108 - only looked at
+    """What has a name in shared memory, but for Open MPI's: others', ours are not there."""
+    names = {str(path) for path in Path("/dev/shm").glob("*")}  # noqa: S108 - only looked at
+    return {name for name in names if not Path(name).name.startswith("sm_segment.")}
 
 
 def _report(run: Run, runs: int) -> None:

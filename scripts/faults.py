@@ -16,8 +16,10 @@ from typing import Any
 from trainings import (
     EPOCHS,
     SHARDS,
+    STOPPED,
     UNDISTURBED,
     Backend,
+    Ends,
     Training,
     digest_of,
     epochs_of,
@@ -46,6 +48,9 @@ BALLAST = "ballast"
 
 STARTING_SHARE = 0.2
 """So many of the faults come while a training starts."""
+
+TAKEN_OVER_SHARE = 0.6
+"""So often the driver alone is killed, where another takes over, and not what launched it."""
 
 # One run: a training that is disturbed and gone on with
 
@@ -122,7 +127,7 @@ class Run:
     def seconds(self) -> float:
         return self.trainings[-1].ended - self.trainings[0].began
 
-    def start(self, workers: int, *flags: str, ends: dict[int, str]) -> Training:
+    def start(self, workers: int, *flags: str, ends: Ends) -> Training:
         laboratory = self.laboratory
         training = Training(laboratory.folder, laboratory.backend, workers, self.out, ends, flags)
         self.trainings.append(training)
@@ -152,11 +157,23 @@ class Run:
         """The processes of the workers, at some random moments one after the other."""
         for _ in range(moments):
             self.wait_for_a_moment(training, 1 / moments)
-            training.wait_for(lambda: self._workers(training) != [])  # it may be in its start
-            yield self._workers(training)
+            training.wait_for(lambda: training.workers != [])  # it may be in its start
+            yield training.workers
 
-    def _workers(self, training: Training) -> list[int]:
-        return self.laboratory.backend.workers(training.driver.pid)
+    def is_warned_of(self, training: Training) -> bool:
+        """Whether a worker that is lost now must be warned of; if not, that may end a training."""
+        backend = self.laboratory.backend
+        if backend.warns_from_the_start or training.is_past_its_start():
+            return True
+        training.may_end(backend.lost_at_the_start)
+        return False
+
+    def count(self, training: Training, lost: int, is_warned_of: bool) -> None:
+        """Count a fault that has just made a training lose workers."""
+        comes_in_time = training.has_epochs_left()
+        self.faults += comes_in_time
+        self.fewest_lost += lost * (comes_in_time and is_warned_of)
+        self.most_lost += lost
 
     def note(self, training: Training, what: str) -> None:
         """Remember what was done to a training just now."""
@@ -214,9 +231,8 @@ def _hidden(folder: Path) -> list[str]:
 
 # The faults
 
-CANNOT_WRITE = UNDISTURBED | {1: "cannot be written"}
-NOT_WRITABLE = CANNOT_WRITE | {2: "cannot be made"}
-STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+CANNOT_WRITE = UNDISTURBED | {1: ("cannot be written",)}
+NOT_WRITABLE = CANNOT_WRITE | {2: ("cannot be made",)}
 
 
 def _kill_workers(run: Run) -> None:
@@ -227,14 +243,13 @@ def _kill_workers(run: Run) -> None:
         living = sorted(set(workers) - killed)
         if living:
             victims = run.random.sample(living, run.random.randint(1, len(living)))
+            is_warned_of = run.is_warned_of(training)
             kill_all(victims)
             killed |= set(victims)
-            comes_in_time = training.has_epochs_left()
             run.note(training, f"killed {len(victims)} of {len(living)} workers")
-            run.faults += comes_in_time
-            run.fewest_lost += len(victims) * comes_in_time
-            run.most_lost += len(victims)
+            run.count(training, len(victims), is_warned_of)
     training.end()
+    run.go_on()
 
 
 def _stop_workers(run: Run) -> None:
@@ -242,43 +257,54 @@ def _stop_workers(run: Run) -> None:
     training = run.start(run.laboratory.workers, ends=UNDISTURBED)
     stopped: set[int] = set()
     for workers in run.workers_at_moments(training, run.random.randint(1, 2)):
-        running = sorted(set(workers) - stopped)
-        if running:
-            worker = run.random.choice(running)
-            if not _stop_worker(run, training, worker):
-                stopped.add(worker)
+        victims = _to_stop(run, training, set(workers) - stopped, stopped)
+        if victims and not _stop(run, training, victims):
+            stopped |= set(victims)
     training.end()
+    run.go_on()
 
 
-def _stop_worker(run: Run, training: Training, worker: int) -> bool:
-    """Returns whether it goes on."""
-    began, step_timeout = monotonic(), run.laboratory.backend.step_timeout
-    send(worker, signal.SIGSTOP)
-    comes_in_time = training.has_epochs_left()
-    run.note(training, "stopped a worker")
-    run.faults += comes_in_time
+def _to_stop(run: Run, training: Training, workers: set[int], stopped: set[int]) -> list[int]:
+    """A worker; where another can take over, a second one or the driver, but never all."""
+    if not run.laboratory.backend.takes_over:
+        return [run.random.choice(sorted(workers))] if workers else []
+    running = sorted(workers | ({training.driver} - stopped))
+    return run.random.sample(running, min(run.random.choice((1, 1, 2)), len(running) - 1))
+
+
+def _stop(run: Run, training: Training, victims: list[int]) -> bool:
+    """Returns whether they go on."""
+    backend, began = run.laboratory.backend, monotonic()
+    driver = training.driver if backend.takes_over else None
+    is_warned_of = run.is_warned_of(training)
+    for victim in victims:
+        send(victim, signal.SIGSTOP)
+    whom = f"{len(victims)} workers" + ", the driver among them" * (driver in victims)
+    run.note(training, f"stopped {whom}")
     if run.random.random() < 0.5:
-        run.fewest_lost += comes_in_time
-        run.most_lost += 1
+        run.count(training, len(victims), is_warned_of)
         return False
-    training.wait(run.random.uniform(0, 2 * step_timeout))
-    send(worker, signal.SIGCONT)
-    run.note(training, "let it go on")
+    run.count(training, 0, is_warned_of)
+    training.wait(run.random.uniform(0, 2 * backend.step_timeout))
+    for victim in victims:
+        send(victim, signal.SIGCONT)
+    run.note(training, "let them go on")
     # One that is stopped when another is taken for lost may be taken for lost with it.
-    run.most_lost += run.most_lost > 0 or monotonic() - began > step_timeout
+    may_be_lost = run.most_lost > 0 or monotonic() - began > backend.spared_seconds
+    run.most_lost += len(victims) * may_be_lost
     return True
 
 
 def _interrupt(run: Run) -> None:
     """SIGINT or SIGTERM to the driver, in some a second time."""
     number = run.random.choice(list(STOPPED))
-    ends = UNDISTURBED | {128 + number: STOPPED[number]}
+    ends = UNDISTURBED | run.laboratory.backend.interrupted(number)
     training = run.start(run.laboratory.workers, ends=ends)
-    training.wait_for(lambda: handles_signals(training.driver.pid))
+    training.wait_for(lambda: handles_signals(training.launched.pid))
     run.wait_for_a_moment(training)
     for _ in range(run.random.choice((1, 1, 2))):
         run.note(training, f"sent {number.name}")
-        training.driver.send_signal(number)
+        training.launched.send_signal(number)
         training.wait(run.random.uniform(0, 0.05))
     run.end(training)
     run.left_behind += _hidden(run.place)
@@ -287,15 +313,36 @@ def _interrupt(run: Run) -> None:
 
 def _kill_driver(run: Run) -> None:
     """SIGKILL to the driver, once or more, each time with another number of workers."""
-    ends = UNDISTURBED | {-signal.SIGKILL: ""}
+    backend = run.laboratory.backend
+    if backend.takes_over and run.random.random() < TAKEN_OVER_SHARE:
+        _kill_drivers_in_turn(run)
+        return
+    ends = UNDISTURBED | {-signal.SIGKILL: ("",)}
     times = run.random.randint(1, 4)
     for _ in range(times):
         training = run.start(run.any_workers(), "--resume=auto", ends=ends)
         run.wait_for_a_moment(training, 1 / times)
         run.note(training, "killed the driver")
-        training.driver.kill()
+        training.launched.kill()
         run.end(training)
+        if backend.takes_over:  # ranks that drive on for a moment would share the run directory
+            run.left_behind += outliving(run.laboratory.folder, backend)
+            backend.sweep()
     run.start(run.any_workers(), "--resume=auto", ends=UNDISTURBED).end()
+
+
+def _kill_drivers_in_turn(run: Run) -> None:
+    """SIGKILL to the driver, and perhaps to those that take over from it."""
+    training = run.start(run.laboratory.workers, ends=UNDISTURBED)
+    times = run.random.randint(1, max(1, run.laboratory.workers - 1))
+    for workers in run.workers_at_moments(training, times):
+        if workers:
+            is_warned_of = run.is_warned_of(training)
+            send(training.driver, signal.SIGKILL)
+            run.note(training, f"killed the driver of {len(workers)} others")
+            run.count(training, 1, is_warned_of)
+    training.end()
+    run.go_on()
 
 
 def _fill_disk(run: Run) -> None:
@@ -305,7 +352,7 @@ def _fill_disk(run: Run) -> None:
     if run.laboratory.disk is None:
         training.wait_for(training.is_past_its_start)  # its shared memory would be limited, too
         run.wait_for_a_moment(training)
-        _limit_files(training.driver.pid, room)
+        _limit_files(training.driver, room)
         run.note(training, f"limited files to {room} bytes")
         run.end(training)
     else:

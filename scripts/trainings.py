@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep, time_ns
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 40
@@ -36,10 +36,18 @@ END_SECONDS = 10.0
 TEMPORARY = "temporary"
 """The folder that a training has for temporary files."""
 
-WORKER_LOST = re.compile(r"warning: worker \d+ \(shards [\d, ]*\) .+")
+LOST = re.compile(
+    r"warning: (worker|rank) \d+ \(shards [\d, ]*\) .+"
+    r"|warning: rank \d+ on .+, which drove, is gone: rank \d+ on .+ drives on from the last .+"
+    r"|warning: rank \d+ on .+ is gone, too"
+)
+STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 DIFFERENT_EACH_TIME = ("seconds", "examples_per_second")
 """What differs in the metrics of two runs that are the same."""
 
+
+Ends = dict[int, tuple[str, ...]]
+"""The exit statuses that are right, and what the one line of error may then say; empty for none."""
 
 # What a backend is to this script
 
@@ -49,10 +57,20 @@ class Backend:
 
     Attributes:
         step_timeout: after so many seconds a stopped worker is lost.
+        spared_seconds: for so long it may be stopped without being lost.
+        takes_over: a worker drives on when the driver is lost.
+        warns_from_the_start: of every lost worker; else once there is a run directory.
+        lost_at_the_start: how a training may end that loses a worker before that.
         environment: what drivers find in theirs.
+        temporary: where they have temporary files.
     """
 
     step_timeout: float
+    spared_seconds: float
+    takes_over = False
+    warns_from_the_start = True
+    lost_at_the_start: ClassVar[Ends] = {}
+    temporary: Path
 
     def __init__(self) -> None:
         self.environment: dict[str, str] = {}
@@ -61,13 +79,28 @@ class Backend:
         """What starts a training with so many workers; flags are added to it."""
         raise NotImplementedError
 
-    def workers(self, driver: int) -> list[int]:
-        """The processes of a driver's workers."""
+    def driver(self, launched: int) -> int:
+        """The process that drives a training, which another may have launched."""
+        return launched
+
+    def workers(self, launched: int) -> list[int]:
+        """The processes of a training's workers, which do not drive."""
         raise NotImplementedError
 
     def workers_elsewhere(self) -> list[int]:
         """The processes of anyone's workers that do not work in the driver's folder."""
         return []
+
+    def interrupted(self, number: signal.Signals) -> Ends:
+        """How a training ends that gets a signal."""
+        return {128 + number: (STOPPED[number],)}
+
+    def own_lines(self, lines: list[str]) -> list[str]:
+        """Lines of standard error without those of other programs and libraries."""
+        return lines
+
+    def sweep(self) -> None:
+        """Remove what other programs leave in the temporary folder when they are killed."""
 
     def close(self) -> list[str]:
         """End what trainings shared; returns what is left of it."""
@@ -77,21 +110,25 @@ class Backend:
 class LocalBackend(Backend):
     """Workers are children of the driver."""
 
-    step_timeout = 2.0
+    step_timeout = spared_seconds = 2.0
 
     def command(self, workers: int) -> list[str]:
         return train_command("local", workers)
 
-    def workers(self, driver: int) -> list[int]:
+    def workers(self, launched: int) -> list[int]:
         with suppress(OSError):  # the driver may be gone
-            children = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
+            children = Path(f"/proc/{launched}/task/{launched}/children").read_text().split()
             return [int(child) for child in children if "local_worker" in command_line(int(child))]
         return []
 
 
 def train_command(backend: str, workers: int) -> list[str]:
     chosen = ("--backend", backend, "--workers", str(workers))
-    return [*(sys.executable, "-m", "dist_dnn", "train"), *EXPERIMENT, *chosen]
+    return [*python_command(), *EXPERIMENT, *chosen]
+
+
+def python_command() -> list[str]:
+    return [sys.executable, "-m", "dist_dnn", "train"]
 
 
 # Processes
@@ -149,18 +186,17 @@ def outliving(folder: Path, backend: Backend) -> list[str]:
 
 # One training, as a user starts it
 
-UNDISTURBED = {0: ""}
+UNDISTURBED: Ends = {0: ("",)}
 
 
 class Training:
-    """A driver's process, from its start to its end.
+    """The process that a user starts, from its start to its end.
 
     Args:
         folder: where it works, by which all that it starts is found again.
         backend, workers: what it is started with.
         out: its run directory.
-        ends: the exit statuses that are right, each with what the one line of error then says;
-            empty where there must not be one.
+        ends: those that are right.
         flags: more of its command line.
     """
 
@@ -170,7 +206,7 @@ class Training:
         backend: Backend,
         workers: int,
         out: Path,
-        ends: dict[int, str],
+        ends: Ends,
         flags: Sequence[str] = (),
     ) -> None:
         self.out = out
@@ -182,15 +218,29 @@ class Training:
             *(*backend.command(workers), *flags),
             *(*SURVIVAL, *timeout, "--out", str(out)),
         ]
-        self._ends = ends
+        self._ends = dict(ends)
         descriptor, self._errors = tempfile.mkstemp(dir=folder, prefix="errors-")
         with os.fdopen(descriptor, "wb") as errors:
             self._began_ns, self.began = time_ns(), monotonic()
-            self.driver = _start(folder, self._command, backend.environment, errors)
+            self.launched = _start(folder, self._command, backend.environment, errors)
         self.ended = self.began
 
+    @property
+    def driver(self) -> int:
+        """The process that drives."""
+        return self._backend.driver(self.launched.pid)
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes of those that do not."""
+        return self._backend.workers(self.launched.pid)
+
+    def may_end(self, ends: Ends) -> None:
+        """Some more ways to end are right."""
+        self._ends |= ends
+
     def is_running(self) -> bool:
-        return self.driver.poll() is None and monotonic() - self.began < HANGS_SECONDS
+        return self.launched.poll() is None and monotonic() - self.began < HANGS_SECONDS
 
     def is_past_its_start(self) -> bool:
         """Whether it trains: it has written to its run directory."""
@@ -201,7 +251,7 @@ class Training:
     def wait(self, seconds: float) -> None:
         """Let it go on for so long, or until it ends."""
         with suppress(subprocess.TimeoutExpired):
-            self.driver.wait(seconds)
+            self.launched.wait(seconds)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Let it go on until something is so, or until it ends."""
@@ -211,11 +261,11 @@ class Training:
     def end(self) -> None:
         """Wait until it has ended; end it when it hangs."""
         self.wait(max(0.0, self.began + HANGS_SECONDS - monotonic()))
-        self.status = self.driver.poll()
+        self.status = self.launched.poll()
         self.ended = monotonic()
         if self.status is None:
             kill_all(all_processes(self._folder, self._backend))
-            self.driver.wait()
+            self.launched.wait()
 
     def has_epochs_left(self) -> bool:
         """Whether more than the epoch in work is left; the file of metrics may be one behind."""
@@ -227,13 +277,13 @@ class Training:
 
     def wrong(self) -> list[str]:
         """What is wrong with how it ended, apart from the warnings of lost workers."""
-        lines = [line for line in self.lines() if not is_lost_worker(line)]
+        own = self._backend.own_lines(self.lines())
+        lines = [line for line in own if not is_lost_worker(line)]
         if self.status is None:
             return [f"hung: {' '.join(self._command)}"]
         if self.status not in self._ends:
             return [f"exit status {self.status}, not {' or '.join(map(str, self._ends))}"]
-        says = self._ends[self.status]
-        are_right = lines == [] if says == "" else _is_error(lines, says)
+        are_right = any(_is_end(lines, says) for says in self._ends[self.status])
         return [] if are_right else [f"exit status {self.status} with other lines than should be"]
 
 
@@ -252,10 +302,12 @@ def _start(
 
 
 def is_lost_worker(line: str) -> bool:
-    return WORKER_LOST.fullmatch(line) is not None
+    return LOST.fullmatch(line) is not None
 
 
-def _is_error(lines: list[str], says: str) -> bool:
+def _is_end(lines: list[str], says: str) -> bool:
+    if says == "":
+        return lines == []
     return len(lines) == 1 and lines[0].startswith("error: ") and says in lines[0]
 
 

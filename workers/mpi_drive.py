@@ -36,7 +36,7 @@ def run(
         return MpiGroup(team, shards, allow_mixed_cpus, max_failures, step_timeout)
 
     if team.drives:
-        return _drive(team, lambda: _begin(team, main, group))
+        return _drive(team, lambda: main(Reach(group, team.size, library())))
     worker = RankWorker(team)
     end = _served(worker)
     if end is not None:
@@ -57,14 +57,6 @@ def _served(worker: RankWorker) -> Any:
         raise
 
 
-def _begin(team: Team, main: Callable[[Reach], Result], group: Callable[[int], MpiGroup]) -> Result:
-    """Drive from the beginning."""
-    for number in team.absent:
-        notices.warn(f"rank {number} was lost while it started: the others hold all shards")
-    team.absent = []
-    return main(Reach(group, team.size, library()))
-
-
 def _take_over(
     worker: RankWorker,
     main: Callable[[Reach], Result],
@@ -74,14 +66,18 @@ def _take_over(
     """Drive on with what the driver before has left."""
     team = worker.team
     driver, *others = (seat.name for seat in worker.lost)
-    what = f"{driver}, which drove, is gone" + "".join(f", and {each} with it" for each in others)
     if max_failures == 0:
-        raise RunError(f"{what}; --max-failures is 0")
+        raise RunError(f"{driver}, which drove, is gone, and --max-failures is 0")
     if worker.sees_run is False:
         raise RunError(
-            f"{what}; {team.own.name} cannot see the run: go on with it by --resume where it is"
+            f"{driver}, which drove, is gone, and {team.own.name} cannot see its run: go on with "
+            f"it by --resume where it is"
         )
-    notices.warn(f"{what}: {team.own.name} drives on from the last checkpoint")
+    notices.warn(
+        f"{driver}, which drove, is gone: {team.own.name} drives on from the last checkpoint"
+    )
+    for other in others:
+        notices.warn(f"{other} is gone, too")
     return main(Reach(group, team.size, library(), takes_over=True))
 
 

@@ -29,7 +29,7 @@ class RankWorker:
     Attributes:
         datasets: those that are loaded.
         member: this rank among those that hold all shards.
-        lost: the seats of those that were lost last, while it served.
+        lost: the seats of the ranks that were lost last, the lowest first.
         sees_run: whether this rank sees where the run is kept; None as long as it is nowhere.
     """
 
@@ -37,8 +37,8 @@ class RankWorker:
         self.team = team
         self.datasets: dict[str, Dataset] = {}
         self.member: RankMember | None = None
-        self.lost: list[Seat] = []
         self.sees_run: bool | None = None
+        self.lost: list[Seat] = []
         self._error: InputError | RunError | None = None
 
     def do(self, message: dict[str, Any]) -> dict[str, Any]:
