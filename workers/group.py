@@ -144,7 +144,11 @@ def _too_many(lost: list[WorkerLost], failures: int, most: int) -> RunError:
 
 
 def check_same_arithmetic(
-    driver: dict[str, Any], worker: dict[str, Any], number: int, allow_mixed_cpus: bool
+    driver: dict[str, Any],
+    worker: dict[str, Any],
+    number: int,
+    allow_mixed_cpus: bool,
+    noun: str = "worker",
 ) -> None:
     """Raise RunError unless a worker computes with the driver's bits.
 
@@ -152,13 +156,14 @@ def check_same_arithmetic(
         driver, worker: what ``arithmetic()`` says on both sides.
         number: the worker's.
         allow_mixed_cpus: only warn.
+        noun: what messages call a worker.
     """
     what = difference(driver, worker)
     if what is None:
         return
     name, ours, theirs = what
     error = RunError(
-        f"worker {number} on {worker['host']} has {name} {theirs}, but the driver on "
+        f"{noun} {number} on {worker['host']} has {name} {theirs}, but the driver on "
         f"{driver['host']} has {ours}, so their results would differ in the last bits: "
         f"use like machines, or --allow-mixed-cpus to go without the same bits"
     )

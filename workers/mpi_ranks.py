@@ -253,7 +253,11 @@ class MpiGroup(SettlingGroup):
             own, *others = self._ask({"greet": True}).values()
             for seat, other in zip(self.team.seats[1:], others, strict=True):
                 check_same_arithmetic(
-                    own["arithmetic"], other["arithmetic"], seat.number, self.allow_mixed_cpus
+                    own["arithmetic"],
+                    other["arithmetic"],
+                    seat.number,
+                    self.allow_mixed_cpus,
+                    self.noun,
                 )
             self._is_greeted = True
         self._held = assign(self.shards, self.team.size)
