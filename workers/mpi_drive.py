@@ -57,9 +57,7 @@ def _served(worker: RankWorker) -> Any:
         raise
 
 
-def _begin(
-    team: Team, main: Callable[[Reach], Result], group: Callable[[int], MpiGroup]
-) -> Result:
+def _begin(team: Team, main: Callable[[Reach], Result], group: Callable[[int], MpiGroup]) -> Result:
     """Drive from the beginning."""
     for number in team.absent:
         notices.warn(f"rank {number} was lost while it started: the others hold all shards")
