@@ -17,6 +17,11 @@ def speak() -> None:
     _is_silent = False
 
 
+def is_silent() -> bool:
+    """Whether another process has the word."""
+    return _is_silent
+
+
 def warn(text: str) -> None:
     """Say what went otherwise than planned, in one line, while the work goes on."""
     say(f"warning: {' '.join(text.split())}")

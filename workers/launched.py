@@ -1,6 +1,9 @@
 """What a launcher of MPI processes (mpirun, mpiexec, srun) says in the environment of each."""
 
 import os
+import socket
+import sys
+import time
 from typing import NamedTuple
 
 
@@ -15,6 +18,10 @@ class Launched(NamedTuple):
     rank: int
     ranks: int
 
+    @property
+    def name(self) -> str:
+        return f"rank {self.rank} on {socket.gethostname()}"
+
 
 _VARIABLES = {
     "Open MPI": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -22,6 +29,9 @@ _VARIABLES = {
     "Slurm": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 }
 """The first that is there counts; Intel's MPI and others set MPICH's, and srun all of its own."""
+
+LINGERING_SECONDS = 5.0
+"""How long a rank that cannot start waits for the lowest to say so."""
 
 
 def launched() -> Launched | None:
@@ -39,3 +49,19 @@ def is_lowest() -> bool:
     """Whether this process is rank 0, or started by no launcher."""
     found = launched()
     return found is None or found.rank == 0
+
+
+def linger() -> Launched | None:
+    """Where this rank ends before MPI has begun, let the lowest one end before.
+
+    When any rank ends, launchers end the others, which might not have said why.
+
+    Returns:
+        How it was started, where the lowest rank did not end after all, as it would have done by
+        itself; else None.
+    """
+    found = launched()
+    if found is None or found.rank == 0 or "workers.mpi_team" in sys.modules:
+        return None
+    time.sleep(LINGERING_SECONDS)
+    return None if found.launcher == "Slurm" else found  # srun lets ranks outlive each other

@@ -36,7 +36,7 @@ def run(
         return MpiGroup(team, shards, allow_mixed_cpus, max_failures, step_timeout)
 
     if team.drives:
-        return _drive(team, lambda: main(Reach(group, team.size, library())))
+        return _drive(team, lambda: _begin(team, main, group))
     worker = RankWorker(team)
     end = _served(worker)
     if end is not None:
@@ -55,6 +55,14 @@ def _served(worker: RankWorker) -> Any:
         notices.complain(f"{worker.team.own.name}: {described(error)}")
         worker.team.abort(1)
         raise
+
+
+def _begin(team: Team, main: Callable[[Reach], Result], group: Callable[[int], MpiGroup]) -> Result:
+    """Drive from the beginning."""
+    for number in team.absent:
+        notices.warn(f"rank {number} was lost while it started: the others hold all shards")
+    team.absent = []
+    return main(Reach(group, team.size, library()))
 
 
 def _take_over(

@@ -15,7 +15,7 @@ from dist_dnn.nn.activations import ACTIVATIONS
 from dist_dnn.nn.network import INITIALIZATIONS
 from dist_dnn.nn.optimizers import OPTIMIZERS
 from dist_dnn.nn.schedules import SCHEDULES
-from dist_dnn.notices import complain, silence
+from dist_dnn.notices import complain, is_silent, speak
 
 TRAIN_EXAMPLES = """\
 examples:
@@ -44,8 +44,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal can write α
-    if _serves(sys.argv[1:] if arguments is None else arguments):
-        silence()
     try:
         chosen = _parser().parse_args(arguments)
         chosen.command(chosen)
@@ -64,17 +62,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _serves(arguments: Sequence[str]) -> bool:
-    """Whether this is one of several processes that mpirun started, and not the first."""
-    if "mpi" not in arguments and "--backend=mpi" not in arguments:
-        return False
-    from workers.launched import is_lowest
-
-    return not is_lowest()
-
-
 def _failed(what: BaseException | str, status: int) -> int:
     complain(what)
+    if is_silent():
+        from workers.launched import linger
+
+        alone = linger()
+        if alone is not None:  # it is the mistake of this rank's machine alone
+            speak()
+            complain(f"{alone.name}: {what}")
     return status
 
 
