@@ -100,10 +100,13 @@ class Nodes:
                 stderr=file,
             )
         metrics = out / "metrics.jsonl"
-        wait_until(lambda: (metrics.exists() and metrics.read_bytes()) or training.poll())
-        disturb()
-        status = training.wait(120)
-        return status, log.read_text(errors="replace")
+        try:
+            wait_until(lambda: (metrics.exists() and metrics.read_bytes()) or training.poll())
+            disturb()
+            return training.wait(120), log.read_text(errors="replace")
+        finally:
+            self.end()
+            training.wait()
 
     def kill_rank(self, rank: int) -> None:
         [process] = processes(self._mark, f"OMPI_COMM_WORLD_RANK={rank}")
