@@ -6,7 +6,11 @@ from contextlib import contextmanager
 from threading import current_thread, main_thread
 from typing import Any
 
-SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+SIGNALS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGUSR1: "asked to end",  # what launchers and queues can send ahead of the end
+}
 """The signals that end a command, and what they did to it."""
 
 _asked: signal.Signals | None = None

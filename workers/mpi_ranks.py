@@ -21,7 +21,8 @@ from workers.group import WorkerLost, check_same_arithmetic
 from workers.last_words import LastWords
 from workers.limits import UNMEASURED_SECONDS
 from workers.mpi_member import OpenTask
-from workers.mpi_team import ROUND, Order, Requests, Seat, Talk, Team
+from workers.mpi_seats import Seat
+from workers.mpi_team import ROUND, Order, Requests, Talk, Team
 from workers.mpi_worker import RankWorker, identity_of_run
 from workers.settling import Loaded, Opened, SettlingGroup
 from workers.shard_worker import error_of
@@ -235,8 +236,8 @@ class MpiGroup(SettlingGroup):
 
     def _how(self, seat: Seat, is_late: bool) -> str:
         """How a rank was lost."""
-        if seat.is_here():
-            return f"was silent for {self.step_timeout:.3g} s"
+        if self.team.watch is not None and self.team.watch.has_stopped(seat):
+            return f"on {seat.host} was stopped for {self.step_timeout:.3g} s"
         if is_late:
             return f"did not finish a step in {self.in_hand:.3g} s"
         return f"on {seat.host} is gone"

@@ -5,7 +5,8 @@ import ctypes
 import os
 import signal
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 
@@ -19,9 +20,6 @@ FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
 OF_MPICH = ("MPICH", "MVAPICH", "Intel MPI")
 """Libraries that end a process which Open MPI's launcher has started."""
 
-BEATS = 10
-"""A rank must be silent for so many heartbeats to be taken for dead."""
-
 MOST_TURNS = 5
 """So many of the lowest ranks give up one after the other, so that one of them says why."""
 
@@ -31,13 +29,8 @@ def survives() -> bool:
     return os.environ.get(FAULT_TOLERANT, "") in ("1", "true")
 
 
-def start(silent_seconds: float, start_timeout: float) -> None:
+def start() -> None:
     """Load the MPI library and initialise it, unless that has been done.
-
-    Args:
-        silent_seconds: after which a rank that is stopped is taken for dead, where lost ranks
-            are survived.
-        start_timeout: the seconds that all ranks may take to start; then this process ends.
 
     Raises:
         InputError: there is no library, or another launcher than its own started this process.
@@ -48,14 +41,27 @@ def start(silent_seconds: float, start_timeout: float) -> None:
     vendor, _ = MPI.get_vendor()
     _check_launcher(vendor)
     if not MPI.Is_initialized():
-        if survives():
-            _listen_to_heartbeats(silent_seconds)
-        _initialise(start_timeout)
+        _initialise()
         if not survives():  # where it does, ending by itself hangs now and then after a loss
             atexit.register(_finalize)
     found = launched()
     if found is not None and found.ranks > 1 and MPI.COMM_WORLD.size == 1:
         raise _wrong_launcher(vendor)
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """A context in which MPI starts; this process ends when that takes too long.
+
+    MPI waits for all ranks to start, for those that are gone or stopped for ever.
+    """
+    timer = Timer(seconds + _turn(), _give_up, [seconds])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def library() -> str:
@@ -99,37 +105,22 @@ def _check_launcher(vendor: str) -> None:
 def _wrong_launcher(vendor: str) -> InputError:
     found = launched()
     assert found is not None
+    remedy = f"install an mpi4py for {found.launcher}"
+    if found.launcher == "Slurm":
+        remedy = "give srun the --mpi that it needs (srun --mpi=list)"
     return InputError(
         f"{found.launcher}'s launcher started {found.ranks} ranks, but each of them believes that "
         f"it is alone, since mpi4py uses {vendor}: start them by the mpirun of {vendor}, or "
-        f"install an mpi4py for {found.launcher}"
+        f"{remedy}"
     )
 
 
-def _listen_to_heartbeats(silent_seconds: float) -> None:
-    """Have stopped ranks noticed; from a thread, since a rank that computes makes no MPI calls."""
-    settings = {
-        "mpi_ft_detector": "1",
-        "mpi_ft_detector_thread": "1",
-        "mpi_ft_detector_period": f"{silent_seconds / BEATS:g}",
-        "mpi_ft_detector_timeout": f"{silent_seconds:g}",
-    }
-    for name, value in settings.items():
-        os.environ.setdefault(f"OMPI_MCA_{name}", value)
-
-
-def _initialise(seconds: float) -> None:
-    """Initialise MPI, which waits for all ranks, for those that are gone or stopped for ever."""
+def _initialise() -> None:
+    """Initialise MPI as mpi4py would, but for its lock, which keeps other threads from running."""
     from mpi4py import MPI
 
-    timer = Timer(seconds + _turn(), _give_up, [seconds])
-    timer.daemon = True
-    timer.start()
-    # mpi4py's own call would not let the timer run meanwhile.
-    ctypes.CDLL(MPI.__file__).MPI_Init_thread(
-        None, None, MPI.THREAD_SERIALIZED, ctypes.byref(ctypes.c_int())
-    )
-    timer.cancel()
+    library = ctypes.CDLL(MPI.__file__)
+    library.MPI_Init_thread(None, None, MPI.THREAD_SERIALIZED, ctypes.byref(ctypes.c_int()))
     MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)  # as mpi4py's own call does
 
 

@@ -1,17 +1,15 @@
 """The team: the MPI ranks that are left, of which the lowest drives, and how they talk."""
 
 import json
-import os
-import signal
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from mpi4py import MPI
 
+from workers.limits import SHORTEST_TIMEOUT
+from workers.mpi_seats import Seat, Watch
 from workers.mpi_start import survives
 from workers.shared_memory import Patience, doze
 
@@ -38,36 +36,6 @@ Look = Callable[[float], object]
 """Looks, after so many seconds of waiting, for what ends it, and sleeps a little."""
 
 
-class Seat(NamedTuple):
-    """A rank of the team.
-
-    Attributes:
-        number: its rank when it was launched, by which messages name it.
-        host: where it runs.
-        process: its process there.
-        born: when that began, as the system counts; it tells processes of one number apart.
-    """
-
-    number: int
-    host: str
-    process: int
-    born: str
-
-    @property
-    def name(self) -> str:
-        return f"rank {self.number} on {self.host}"
-
-    def is_here(self) -> bool:
-        """Whether its process is one of this machine's, and still there."""
-        return self.host == socket.gethostname() and self.born == _born(self.process) != ""
-
-    def kill(self) -> None:
-        """End its process, if it is one of this machine's: MPI may take it for dead before."""
-        if self.is_here():
-            with suppress(OSError):
-                os.kill(self.process, signal.SIGKILL)
-
-
 class Order(NamedTuple):
     """What the driver wants of all ranks: a round, or what a message says.
 
@@ -91,15 +59,20 @@ MOST_POSITIONS = 4
 class Team:
     """The ranks that are left, ascending.
 
+    Args:
+        communicator: of them all.
+        stopped_seconds: for how long one may be stopped.
+
     Attributes:
         seats: theirs; the lowest drives.
         index: of this rank among them.
         absent: the numbers of those that were lost before they could join.
         lost: the seats of those that were lost later, unless their processes have been ended.
+        watch: ends ranks that are stopped, where lost ranks are survived.
         is_in_step: no rank waits for what this one does not do any more.
     """
 
-    def __init__(self, communicator: MPI.Comm) -> None:
+    def __init__(self, communicator: MPI.Comm, stopped_seconds: float) -> None:
         self.survives = survives()
         self.is_in_step = True
         self.seats: list[Seat] = []
@@ -109,6 +82,7 @@ class Team:
         self._words = np.zeros(4 + MOST_POSITIONS, np.int64)
         self._communicator = communicator
         self._assemble()
+        self.watch = Watch(stopped_seconds, lambda: self.seats) if self.survives else None
         there = {seat.number for seat in self.seats}
         self.absent = [number for number in range(MPI.COMM_WORLD.size) if number not in there]
 
@@ -151,7 +125,9 @@ class Team:
         for attempt in range(ATTEMPTS):
             try:
                 self._communicator.Set_errhandler(MPI.ERRORS_RETURN)
-                self.seats = [Seat(*each) for each in self._of_all(list(_own_seat()))]
+                self.seats = [
+                    Seat(*each) for each in self._of_all(list(Seat.own(MPI.COMM_WORLD.rank)))
+                ]
                 self.index = self._communicator.rank
                 return
             except MPI.Exception:
@@ -277,27 +253,18 @@ class Team:
         self._communicator.Abort(status)
 
 
-def _own_seat() -> Seat:
-    process = os.getpid()
-    return Seat(MPI.COMM_WORLD.rank, socket.gethostname(), process, _born(process))
-
-
-def _born(process: int) -> str:
-    """When a process of this machine began; empty when it has ended, or where there is no /proc."""
-    with suppress(OSError, IndexError):
-        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        return "" if state in "ZX" else fields[18]
-    return ""
-
-
 _team: Team | None = None
 
 
-def join() -> Team:
-    """The team of all ranks that were launched together, or of those that are left."""
+def join(stopped_seconds: float = SHORTEST_TIMEOUT) -> Team:
+    """The team of all ranks that were launched together, or of those that are left.
+
+    Args:
+        stopped_seconds: for how long one may be stopped; the first call's counts.
+    """
     global _team
     if _team is None:
-        _team = Team(_all_ranks())
+        _team = Team(_all_ranks(), stopped_seconds)
     return _team
 
 

@@ -13,9 +13,11 @@ from mpi4py import MPI
 from dist_dnn.arithmetic import arithmetic
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError, RunError
+from dist_dnn.stopping import SIGNALS
 from dist_dnn.storage import open_folder
 from workers.mpi_member import RankMember
-from workers.mpi_team import MESSAGE, Order, Seat, Talk, Team
+from workers.mpi_seats import Seat
+from workers.mpi_team import MESSAGE, Order, Talk, Team
 from workers.shard_worker import failure_of, failures, seen_dataset, task_class
 from workers.shared_memory import Broadcast
 
@@ -161,8 +163,7 @@ def deaf() -> Iterator[None]:
         yield
         return
     wanted = {
-        signal.SIGINT: signal.SIG_IGN,
-        signal.SIGTERM: signal.SIG_IGN,
+        **dict.fromkeys(SIGNALS, signal.SIG_IGN),
         signal.SIGALRM: signal.SIG_DFL,
     }
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}

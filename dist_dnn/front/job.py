@@ -1,4 +1,4 @@
-"""The Ray job that this process is the entry point of, if it is one."""
+"""The job of Ray's or Slurm's that this process belongs to, if any."""
 
 import json
 import os
@@ -13,7 +13,11 @@ VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def job_id() -> str | None:
-    """The job's number, as ``ray job list`` has it; None outside of jobs."""
+    """The job's number, as ``ray job list`` or ``squeue`` has it; None outside of jobs."""
+    return _ray_job_id() or os.environ.get("SLURM_JOB_ID")
+
+
+def _ray_job_id() -> str | None:
     with suppress(KeyError, ValueError, TypeError):
         return str(json.loads(os.environ[VARIABLE])["metadata"]["job_submission_id"])
     return None
@@ -21,7 +25,7 @@ def job_id() -> str | None:
 
 def check_kept(out: str | Path) -> None:
     """Raise InputError where the run directory would be lost with the folder of a job."""
-    if job_id() is not None and not is_uri(str(out)) and not Path(out).is_absolute():
+    if _ray_job_id() is not None and not is_uri(str(out)) and not Path(out).is_absolute():
         raise InputError(
             f"--out {out} is relative, and a job's working directory is removed with it: give an "
             f"absolute path on storage that outlives the job, or a URI (s3://…)"
