@@ -44,7 +44,7 @@ def wait_for_epochs(started: Job, out: Path, count: int = 2) -> None:
     metrics = out / "metrics.jsonl"
 
     def has_come() -> bool:
-        assert started.process.poll() is None
+        assert started.process.poll() is None, started.end().stderr
         return metrics.exists() and metrics.read_text().count("\n") >= count
 
     wait_until(has_come)
