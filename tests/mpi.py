@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import SECONDS, kill, processes
+from clusters import SECONDS, kill, name_of, processes
 from runs import wait_until
 
 from workers.group import WorkerGroup
@@ -98,7 +98,8 @@ class Job:
 
     def pid(self, rank: int) -> int:
         """The process of a rank."""
-        [process] = processes(self._mark, f"{self._library.rank}={rank}")
+        found = processes(self._mark, f"{self._library.rank}={rank}")
+        [process] = [each for each in found if name_of(each) != "sh"]  # which is for last words
         return process
 
     def kill(self, rank: int, number: int) -> None:

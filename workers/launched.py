@@ -62,7 +62,7 @@ def is_lowest() -> bool:
 def linger() -> Launched | None:
     """Where this rank ends before MPI has begun, let the lowest one end before.
 
-    When any rank ends, launchers end the others, which might not have said why.
+    When any rank fails, a launcher may end the others, which might not have said why.
 
     Returns:
         How it was started, where the lowest rank did not end after all, as it would have done by
@@ -72,4 +72,4 @@ def linger() -> Launched | None:
     if found is None or found.rank == 0 or "workers.mpi_team" in sys.modules:
         return None
     time.sleep(LINGERING_SECONDS)
-    return None if found.launcher == "Slurm" else found  # srun lets ranks outlive each other
+    return found if found.launcher == "Open MPI" else None  # others let it outlive the lowest

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from time import sleep
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ LENGTH, ANSWER, REPORT = 1, 2, 3
 
 ATTEMPTS = 10
 """So often may further ranks be lost while those that are left find each other."""
+
+LAST_WORDS_SECONDS = 0.5
+"""A launcher that ends all ranks drops what it has not read; it does so within this time."""
 
 Requests = Sequence[MPI.Request]
 Talk = Iterator[Requests]
@@ -249,7 +253,8 @@ class Team:
         return [self._communicator.Igatherv([piece, MPI.FLOAT], None, 0)]
 
     def abort(self, status: int) -> None:
-        """End all ranks at once, this one too."""
+        """End all ranks at once, this one too, when the launcher has read what it said."""
+        sleep(LAST_WORDS_SECONDS)
         self._communicator.Abort(status)
 
 
