@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,9 @@ YIELDING_SECONDS = 5e-3
 
 LENGTH, ANSWER, REPORT = 1, 2, 3
 """What a message from one rank to another is."""
+
+END_SECONDS = 5.0
+"""How long the system may take to end a process."""
 
 ATTEMPTS = 10
 """So often may further ranks be lost while those that are left find each other."""
@@ -66,6 +70,13 @@ class Seat(NamedTuple):
         if self.is_here():
             with suppress(OSError):
                 os.kill(self.process, signal.SIGKILL)
+
+    def end(self) -> None:
+        """End its process, if it is one of this machine's, and wait until that is so."""
+        self.kill()
+        limit = monotonic() + END_SECONDS
+        while self.is_here() and monotonic() < limit:
+            sleep(0.005)
 
 
 class Order(NamedTuple):
