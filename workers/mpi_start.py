@@ -22,6 +22,9 @@ OF_MPICH = ("MPICH", "MVAPICH", "Intel MPI")
 BEATS = 10
 """A rank must be silent for so many heartbeats to be taken for dead."""
 
+HEARTBEATS = 0x30
+"""The kind of message that a heartbeat is, in the numbers of Open MPI 5."""
+
 MOST_TURNS = 5
 """So many of the lowest ranks give up one after the other, so that one of them says why."""
 
@@ -50,6 +53,7 @@ def start(silent_seconds: float, start_timeout: float) -> None:
     if not MPI.Is_initialized():
         if survives():
             _listen_to_heartbeats(silent_seconds)
+            _survive_early_heartbeats()
         _initialise(start_timeout)
         if not survives():  # where it does, ending by itself hangs now and then after a loss
             atexit.register(_finalize)
@@ -116,6 +120,26 @@ def _listen_to_heartbeats(silent_seconds: float) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(f"OMPI_MCA_{name}", value)
+
+
+def _survive_early_heartbeats() -> None:
+    """Have heartbeats that come before Open MPI is ready for them do nothing.
+
+    With a thread, a rank sends the first one while others are still in ``MPI_Init``. Where they
+    look for messages before they have said what receives heartbeats, they would call address 0.
+    """
+    from mpi4py import MPI
+
+    _, version = MPI.get_vendor()
+    if version[0] != 5:
+        return
+    with suppress(ValueError):  # there may be no such table
+        receivers = (ctypes.c_void_p * (2 * HEARTBEATS + 2)).in_dll(
+            ctypes.CDLL(MPI.__file__), "mca_btl_base_active_message_trigger"
+        )
+        if not receivers[2 * HEARTBEATS]:  # a function, and behind it what it is called with
+            harmless = ctypes.CDLL(None).getpid
+            receivers[2 * HEARTBEATS] = ctypes.cast(harmless, ctypes.c_void_p).value
 
 
 def _initialise(seconds: float) -> None:
