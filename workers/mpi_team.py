@@ -23,6 +23,9 @@ YIELDING_SECONDS = 5e-3
 LENGTH, ANSWER, REPORT = 1, 2, 3
 """What a message from one rank to another is."""
 
+END_SECONDS = 5.0
+"""How long the system may take to end a process."""
+
 ATTEMPTS = 10
 """So often may further ranks be lost while those that are left find each other."""
 

@@ -125,7 +125,10 @@ def serve(worker: RankWorker) -> Any:
         except MPI.Exception:
             if not team.survives:
                 raise
+            driver = team.seats[0]
             worker.lost = team.recover()
+            if driver in worker.lost:
+                driver.end()  # one that is stopped still has the run locked
             if team.drives:
                 return None
 
