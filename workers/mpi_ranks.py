@@ -258,9 +258,7 @@ class MpiGroup(SettlingGroup):
                 check_same_arithmetic(own, other, name, self.allow_mixed_cpus)
             self._is_greeted = True
         self._held = assign(self.shards, self.team.size)
-        lost = [list(seat) for seat in self.team.lost]
-        self._ask({"join": self._held, "shards": self.shards, "lost": lost})
-        self.team.lost = []
+        self._ask({"join": self._held, "shards": self.shards})
         self.workers = self.team.size
 
     def _load(self, lacking: Sequence[Rank], name: str, loaded: Loaded) -> None:

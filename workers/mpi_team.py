@@ -23,9 +23,6 @@ YIELDING_SECONDS = 5e-3
 LENGTH, ANSWER, REPORT = 1, 2, 3
 """What a message from one rank to another is."""
 
-END_SECONDS = 5.0
-"""How long the system may take to end a process."""
-
 ATTEMPTS = 10
 """So often may further ranks be lost while those that are left find each other."""
 
@@ -74,7 +71,6 @@ class Team:
         seats: theirs; the lowest drives.
         index: of this rank among them.
         absent: the numbers of those that were lost before they could join.
-        lost: the seats of those that were lost later, unless their processes have been ended.
         watch: ends ranks that are stopped, where lost ranks are survived.
         is_in_step: no rank waits for what this one does not do any more.
     """
@@ -83,7 +79,6 @@ class Team:
         self.survives = survives()
         self.is_in_step = True
         self.seats: list[Seat] = []
-        self.lost: list[Seat] = []
         self.index = 0
         self._idle = Patience(YIELDING_SECONDS)
         self._words = np.zeros(4 + MOST_POSITIONS, np.int64)
@@ -123,9 +118,7 @@ class Team:
         self._shrink()
         self._assemble()
         left = {seat.number for seat in self.seats}
-        lost = [seat for seat in before if seat.number not in left]
-        self.lost += lost
-        return lost
+        return [seat for seat in before if seat.number not in left]
 
     def _assemble(self) -> None:
         """Learn who is in the communicator; leave it when one of them is lost meanwhile."""

@@ -68,8 +68,6 @@ class RankWorker:
 
     def _join(self, message: dict[str, Any]) -> dict[str, Any]:
         held = [tuple(shards) for shards in message["join"]]
-        for seat in message["lost"]:
-            Seat(*seat).kill()
         self.member = RankMember(self.team, held, message["shards"], self.datasets)
         return {}
 
@@ -125,10 +123,7 @@ def serve(worker: RankWorker) -> Any:
         except MPI.Exception:
             if not team.survives:
                 raise
-            driver = team.seats[0]
             worker.lost = team.recover()
-            if driver in worker.lost:
-                driver.end()  # one that is stopped still has the run locked
             if team.drives:
                 return None
 
