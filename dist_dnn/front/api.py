@@ -72,7 +72,7 @@ def train(
 ) -> Run:
     """Train a network; neither ``workers`` nor ``backend`` changes a bit of the result.
 
-    SIGINT and SIGTERM end it between two steps, with a checkpoint, by ``stopping.Stopped``, which
+    SIGINT, SIGTERM and SIGUSR1 end it between two steps, with a checkpoint, by ``stopping.Stopped``, which
     is a KeyboardInterrupt; a second one ends it at once.
 
     Args:
