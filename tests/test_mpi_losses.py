@@ -63,7 +63,7 @@ def wait_for_epochs(started: Job, out: Path, count: int = 2) -> None:
         (
             1,
             signal.SIGSTOP,
-            rf"rank 1 {HELD} was silent for 2 s: {AGAIN} \(failure 1 of at most 3\)",
+            rf"rank 1 {HELD} on {HOST} was stopped for 2 s: {AGAIN} \(failure 1 of at most 3\)",
         ),
         (
             0,
