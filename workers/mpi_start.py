@@ -154,7 +154,8 @@ def _initialise(seconds: float) -> None:
         None, None, MPI.THREAD_SERIALIZED, ctypes.byref(ctypes.c_int())
     )
     timer.cancel()
-    MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)  # as mpi4py's own call does
+    for communicator in (MPI.COMM_WORLD, MPI.COMM_SELF):  # as mpi4py's own call does
+        communicator.Set_errhandler(MPI.ERRORS_RETURN)
 
 
 def _turn() -> int:
