@@ -1,8 +1,10 @@
 """Trainings on MPI ranks: found by what mpirun started, and ended as mpirun ends them."""
 
+import os
 import re
 import shutil
 import signal
+import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,7 +41,8 @@ class MpiBackend(Backend):
 
     def __init__(self) -> None:
         super().__init__()
-        program = shutil.which("mpirun")
+        beside = str(Path(sys.executable).parent)
+        program = shutil.which("mpirun", path=os.pathsep.join((beside, os.environ["PATH"])))
         if find_spec("mpi4py") is None or program is None:
             raise InputError(
                 "the mpi backend needs mpi4py and mpirun, which are not here: "

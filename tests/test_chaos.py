@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from mpi import needs_mpi
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "chaos.py"
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
@@ -45,6 +46,13 @@ def test_nothing_is_lost_by_many_faults() -> None:
 @pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
 def test_nothing_is_lost_by_faults_of_each_kind_on_ray() -> None:
     check_nothing_is_lost("ray", runs=6, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@needs_mpi
+def test_nothing_is_lost_by_faults_of_each_kind_on_mpi() -> None:
+    check_nothing_is_lost("mpi", runs=6, seed=1)
 
 
 @pytest.mark.parametrize(
