@@ -121,7 +121,8 @@ def _initialise() -> None:
 
     library = ctypes.CDLL(MPI.__file__)
     library.MPI_Init_thread(None, None, MPI.THREAD_SERIALIZED, ctypes.byref(ctypes.c_int()))
-    MPI.COMM_WORLD.Set_errhandler(MPI.ERRORS_RETURN)  # as mpi4py's own call does
+    for communicator in (MPI.COMM_WORLD, MPI.COMM_SELF):  # as mpi4py's own call does
+        communicator.Set_errhandler(MPI.ERRORS_RETURN)
 
 
 def _turn() -> int:
