@@ -72,8 +72,8 @@ def train(
 ) -> Run:
     """Train a network; neither ``workers`` nor ``backend`` changes a bit of the result.
 
-    SIGINT, SIGTERM and SIGUSR1 end it between two steps, with a checkpoint, by ``stopping.Stopped``, which
-    is a KeyboardInterrupt; a second one ends it at once.
+    SIGINT, SIGTERM and SIGUSR1 end it between two steps, with a checkpoint, by
+    ``stopping.Stopped``, which is a KeyboardInterrupt; a second one ends it at once.
 
     Args:
         data: a file, a folder of files, a URI, or a pyarrow Table or Dataset.
