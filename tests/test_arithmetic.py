@@ -31,6 +31,6 @@ def test_the_blas_of_other_packages_is_not_compared() -> None:
 def test_any_difference_names_both_machines_and_the_way_out(name: str) -> None:
     driver = arithmetic() | {"host": "here"}
     worker = driver | {"host": "there", name: "another"}
-    check_same_arithmetic(driver, driver | {"host": "there"}, 3, allow_mixed_cpus=False)
+    check_same_arithmetic(driver, driver | {"host": "there"}, "worker 3", allow_mixed_cpus=False)
     with pytest.raises(RunError, match=rf"worker 3 on there has {name} .* on here .*--allow-mixed"):
-        check_same_arithmetic(driver, worker, 3, allow_mixed_cpus=False)
+        check_same_arithmetic(driver, worker, "worker 3", allow_mixed_cpus=False)
