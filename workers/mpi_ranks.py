@@ -80,7 +80,7 @@ class MpiGroup(SettlingGroup):
         self._losses: list[WorkerLost] = []
         self._is_greeted = False
         self._last_words: LastWords | None = None
-        self._talk: Talk = iter(())
+        self._talk: Talk | None = iter(())
         self._awaited: Requests = ()
         self._began = self._looked = 0.0
         self._limit = UNMEASURED_SECONDS
@@ -107,7 +107,7 @@ class MpiGroup(SettlingGroup):
     def run(self, opened: Opened, position: tuple[int, ...]) -> tuple[Vectors, Timings]:
         """One round; returns the total of the sums, and where the time went."""
         assert self.worker.member is not None
-        limit = self.in_hand = opened.limit.seconds
+        limit = opened.limit.seconds
         order = Order(ROUND, opened.number, self._alarm(limit), position)
         task = self.worker.member.tasks[opened.number]
         timings = Timings()
@@ -179,7 +179,8 @@ class MpiGroup(SettlingGroup):
             WorkerLost: a rank is lost, or late.
             Stopped: a signal asks for it; the exchange is still to be ended.
         """
-        self._talk, self._limit = talk, limit + GRACE_SECONDS * self.team.survives
+        self._talk, self.in_hand = talk, limit
+        self._limit = limit + GRACE_SECONDS * self.team.survives
         self._began = monotonic()
         try:
             self._go_on()
@@ -187,12 +188,28 @@ class MpiGroup(SettlingGroup):
             raise self._recovered(error) from None
 
     def _go_on(self) -> None:
-        """Do what is left of the exchange that is under way."""
+        """Do what is left of the exchange that is under way.
+
+        Raises:
+            RunError: it was cut off, and cannot be ended any more.
+        """
+        if self._talk is None:
+            raise RunError("an exchange between the ranks was cut off")
         self.team.wait(self._awaited, self._look)
-        for awaited in self._talk:
+        while (awaited := self._next(self._talk)) is not None:
             self._awaited = awaited
             self.team.wait(awaited, self._look)
         self._awaited = ()
+        self.team.is_in_step = True
+
+    def _next(self, talk: Talk) -> Requests | None:
+        """What is to be waited for next; None at the end."""
+        self.team.is_in_step = False  # until it has come to its end
+        try:
+            return next(talk, None)
+        except BaseException:
+            self._talk = None
+            raise
 
     def _look(self, waited: float) -> None:
         doze(waited)
@@ -201,14 +218,15 @@ class MpiGroup(SettlingGroup):
             self._looked = now
             stopping.check()
             if now - self._began > self._limit:
-                raise self._late()
+                self._check_late()
 
-    def _late(self) -> RunError:
-        """The error that a rank does not answer: where losses are survived, MPI would know."""
+    def _check_late(self) -> None:
+        """Raise RunError where a rank does not answer: if losses are survived, MPI would know."""
         pending = [number for number, each in enumerate(self._awaited, 1) if not each.Test()]
-        late = pending[0] if len(self._awaited) == len(self.team.others) else None
-        who = "a rank" if late is None else self.ranks[late].seat.name
-        return RunError(f"{who} did not finish a step in {self._limit:.3g} s")
+        if pending:
+            is_each = len(self._awaited) == len(self.team.others)  # one request for each of them
+            who = self.ranks[pending[0]].seat.name if is_each else "a rank"
+            raise RunError(f"{who} did not finish a step in {self._limit:.3g} s")
 
     def _recovered(self, error: MPI.Exception) -> RunError:
         """Find those that are left; returns the loss of the first of those that are not."""
@@ -224,6 +242,8 @@ class MpiGroup(SettlingGroup):
         except MPI.Exception:
             self.team.is_in_step = False
             return RunError(f"{what}, and the ranks that are left do not find each other")
+        self.team.is_in_step = True
+        self._held = assign(self.shards, self.team.size)
         self._unsettle()
         self._losses = [
             WorkerLost(seat.number, before[seat.number], self._how(seat, is_late), self.noun)
@@ -257,7 +277,6 @@ class MpiGroup(SettlingGroup):
                 name = f"rank {self.team.seats[index].number}"
                 check_same_arithmetic(own, other, name, self.allow_mixed_cpus)
             self._is_greeted = True
-        self._held = assign(self.shards, self.team.size)
         self._ask({"join": self._held, "shards": self.shards})
         self.workers = self.team.size
 
@@ -300,18 +319,16 @@ class MpiGroup(SettlingGroup):
 
     def close(self, at_once: bool = False) -> None:
         self._began, self._limit = monotonic(), END_SECONDS
-        self.team.is_in_step = False  # unless what is under way comes to an end
         try:
             self._go_on()
-            self.team.is_in_step = True
         except MPI.Exception as error:
-            self.team.is_in_step = True
             self._recovered(error)
         except RunError:
-            pass
-        if self._last_words is not None:
-            self._last_words.close()
-        self._forget_all()
+            pass  # the ranks can be told nothing any more, and are ended
+        finally:
+            if self._last_words is not None:
+                self._last_words.close()
+            self._forget_all()
 
 
 class MpiRounds:

@@ -33,7 +33,7 @@ class Seat(NamedTuple):
     def own(cls, number: int) -> "Seat":
         """That of this process."""
         process = os.getpid()
-        _, born = _state_and_birth(process)
+        _, born = state_and_birth(process)
         return cls(number, socket.gethostname(), process, born)
 
     @property
@@ -45,7 +45,7 @@ class Seat(NamedTuple):
         """As the system has it: T is stopped; nothing where it has ended, or is elsewhere."""
         if self.host != socket.gethostname():
             return ""
-        state, born = _state_and_birth(self.process)
+        state, born = state_and_birth(self.process)
         return state if born == self.born and state not in ("Z", "X") else ""
 
     def kill(self) -> None:
@@ -55,7 +55,7 @@ class Seat(NamedTuple):
                 os.kill(self.process, signal.SIGKILL)
 
 
-def _state_and_birth(process: int) -> tuple[str, str]:
+def state_and_birth(process: int) -> tuple[str, str]:
     """Of a process of this machine; empty when it is gone, or where there is no /proc."""
     with suppress(OSError, IndexError):
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

@@ -6,13 +6,14 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 
 from dist_dnn.errors import InputError
 from dist_dnn.notices import complain, speak
 from workers.launched import launched
+from workers.mpi_seats import state_and_birth
 
 FAULT_TOLERANT = "OMPI_MCA_mpi_ft_enable"
 """What ``mpirun --with-ft ulfm`` of Open MPI sets."""
@@ -49,13 +50,23 @@ def start() -> None:
         raise _wrong_launcher(vendor)
 
 
-@contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """A context in which MPI starts; this process ends when that takes too long.
+def starting(seconds: float) -> AbstractContextManager[None]:
+    """A context in which MPI starts: it waits for all ranks, gone or stopped ones for ever."""
+    return limited(
+        seconds,
+        f"the ranks did not all start in {seconds:g} s (--start-timeout): one of them has ended, "
+        f"is stopped, or is slow; run again, with --resume=auto to go on with what there is",
+    )
 
-    MPI waits for all ranks to start, for those that are gone or stopped for ever.
+
+@contextmanager
+def limited(seconds: float, what: str) -> Iterator[None]:
+    """A context in which MPI may wait for so long; then this process ends.
+
+    Args:
+        what: is said then.
     """
-    timer = Timer(seconds + _turn(), _give_up, [seconds])
+    timer = Timer(seconds + _turn(), _give_up, [what])
     timer.daemon = True
     timer.start()
     try:
@@ -131,13 +142,10 @@ def _turn() -> int:
     return 0 if found is None else min(found.rank, MOST_TURNS)
 
 
-def _give_up(seconds: float) -> None:
+def _give_up(what: str) -> None:
     """End this process, which waits in MPI; the launcher then ends the others."""
     speak()
-    complain(
-        f"the ranks did not all start in {seconds:g} s (--start-timeout): one of them has ended, "
-        f"is stopped, or is slow; run again, with --resume=auto to go on with what there is"
-    )
+    complain(what)
     for process in _stopped_siblings():
         with suppress(OSError):
             os.kill(process, signal.SIGKILL)  # mpirun would wait for it
@@ -149,15 +157,8 @@ def _stopped_siblings() -> list[int]:
     launcher = os.getppid()
     with suppress(OSError):  # there may be no /proc
         children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-        return [int(child) for child in children if _is_stopped(child)]
+        return [process for process in map(int, children) if state_and_birth(process)[0] == "T"]
     return []
-
-
-def _is_stopped(process: str) -> bool:
-    with suppress(OSError):
-        stat = Path(f"/proc/{process}/stat").read_text()
-        return stat.rpartition(")")[2].split()[0] == "T"
-    return False
 
 
 def _finalize() -> None:

@@ -11,7 +11,7 @@ from mpi4py import MPI
 
 from workers.limits import SHORTEST_TIMEOUT
 from workers.mpi_seats import Seat, Watch
-from workers.mpi_start import survives
+from workers.mpi_start import limited, survives
 from workers.shared_memory import Patience, doze
 
 CHUNK_BYTES = 2**30
@@ -22,6 +22,14 @@ YIELDING_SECONDS = 5e-3
 
 LENGTH, ANSWER, REPORT = 1, 2, 3
 """What a message from one rank to another is."""
+
+RECOVER_SECONDS = 600.0
+"""How long those that are left may take to find each other: one may be reading its rows."""
+
+DO_NOT_MEET = (
+    f"the ranks that are left did not find each other in {RECOVER_SECONDS:g} s: one of them is "
+    f"stopped, or slow; go on with the run by --resume"
+)
 
 ATTEMPTS = 10
 """So often may further ranks be lost while those that are left find each other."""
@@ -115,8 +123,9 @@ class Team:
             MPI.Exception: that is not possible.
         """
         before = self.seats
-        self._shrink()
-        self._assemble()
+        with limited(RECOVER_SECONDS, DO_NOT_MEET):
+            self._shrink()
+            self._assemble()
         left = {seat.number for seat in self.seats}
         return [seat for seat in before if seat.number not in left]
 
@@ -247,6 +256,10 @@ class Team:
         if self.drives:
             return [self._communicator.Igatherv(MPI.IN_PLACE, [*into, MPI.FLOAT], 0)]
         return [self._communicator.Igatherv([piece, MPI.FLOAT], None, 0)]
+
+    def meet(self) -> Talk:
+        """Everyone has come as far as this."""
+        yield [self._communicator.Ibarrier()]
 
     def abort(self, status: int) -> None:
         """End all ranks at once, this one too, when the launcher has read what it said."""

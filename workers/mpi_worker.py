@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import current_thread, main_thread
 from typing import Any
 
@@ -137,6 +137,8 @@ def _step(worker: RankWorker) -> Any:
         return None
     message = team.hear_message(order)
     if END in message:
+        with suppress(MPI.Exception):  # whoever has heard it may be gone
+            team.complete(team.meet())
         return message
     team.complete(team.answer(worker.do(message)))
     return None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from workers.group import Reach, WorkerGroup
 
 
-IN_STATUS = ("backend", "workers", "allow_mixed_cpus", "max_failures", "step_timeout")
+IN_STATUS = ("backend", "allow_mixed_cpus", "max_failures", "step_timeout")
 """The settings that ``status.json`` has."""
 
 
@@ -125,10 +125,15 @@ def train(
     if resume not in (True, False, "auto"):
         raise InputError(f"resume must be True, False or 'auto', not {resume!r}")
 
+    # Before any process can have begun it: the run of one that is lost is gone on with, no other.
+    was_there = backend == "mpi" and out is not None and open_folder(out).is_there()
+
     def main(reach: "Reach") -> Run:
         folder = None if out is None else open_folder(out)
         directory = None if folder is None else _Directory(folder, every, keep)
-        goes_on = "auto" if reach.takes_over and folder is not None else resume
+        goes_on = resume
+        if reach.takes_over and folder is not None and (resume or not was_there):
+            goes_on = "auto"
         given = _Given(data, target, *_with_validation(hyperparameters, validation), goes_on)
         with stopping.handled(), ExitStack() as stack:
             stack.callback(report.close)
