@@ -36,7 +36,8 @@ class MpiBackend(Backend):
     step_timeout = 2.0
     takes_over = True
     warns_from_the_start = False
-    lost_at_the_start: ClassVar[Ends] = {1: (STOPPED_AT_START,)}
+    # Open MPI may end the job itself, by its own words and a status of its own.
+    lost_at_the_start: ClassVar[Ends] = {1: (STOPPED_AT_START,), 14: ("",)}
 
     def __init__(self) -> None:
         super().__init__()
