@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
-from trainings import EXPERIMENT, Backend, Ends, python_command, train_command
+from trainings import EXPERIMENT, Backend, Ends, children, python_command, train_command
 
 from dist_dnn.errors import InputError
 
@@ -91,10 +91,9 @@ class MpiBackend(Backend):
 def _ranks(launched: int) -> list[int]:
     """The processes of the ranks that mpirun has started and that live, the lowest first."""
     found = {}
-    with suppress(OSError):  # it may be gone
-        for child in Path(f"/proc/{launched}/task/{launched}/children").read_text().split():
-            with suppress(OSError, ValueError):
-                found[_rank(int(child))] = int(child)
+    for child in children(launched):
+        with suppress(OSError, ValueError):
+            found[_rank(child)] = child
     return [found[rank] for rank in sorted(found)]
 
 

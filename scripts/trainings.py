@@ -114,10 +114,7 @@ class LocalBackend(Backend):
         return train_command("local", workers)
 
     def workers(self, launched: int) -> list[int]:
-        with suppress(OSError):  # the driver may be gone
-            children = Path(f"/proc/{launched}/task/{launched}/children").read_text().split()
-            return [int(child) for child in children if "local_worker" in command_line(int(child))]
-        return []
+        return [child for child in children(launched) if "local_worker" in command_line(child)]
 
 
 def train_command(backend: str, workers: int) -> list[str]:
@@ -137,6 +134,13 @@ def command_line(process: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ").strip()
     return ""
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started and that live; none when it is gone."""
+    with suppress(OSError):
+        return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+    return []
 
 
 def processes_in(folder: Path) -> list[int]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.rounds import Options, Vectors, additions_of
-from workers.mpi_sums import Reports, Slices
+from workers.mpi_sums import Layout, Reports, Slices
 from workers.mpi_team import Team
 from workers.shard_worker import ShardWorker, task_class
 from workers.shared_memory import Broadcast
@@ -66,9 +66,11 @@ class RankMember:
         own = additions[self.team.index]
         slots = Vectors.zeros_slots(sums, own.slots)
         kept = {subtree: slots.slot(slot) for subtree, slot in own.subtrees.items()}
-        way = self.team, [list(each.subtrees) for each in additions], kept, sums, shards
-        first = next(iter(kept.values()))
-        self.tasks[number] = OpenTask(name, broadcast, Reports(*way), Slices(*way), first)
+        subtrees = [list(each.subtrees) for each in additions]
+        layout = Layout(self.team, subtrees, kept, sums, shards)
+        self.tasks[number] = OpenTask(
+            name, broadcast, Reports(layout), Slices(layout), layout.own[0]
+        )
         self.work.open(name, options, broadcast.vectors, slots)
 
     def compute(self, number: int, position: tuple[int, ...]) -> InputError | RunError | None:

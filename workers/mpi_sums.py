@@ -4,7 +4,7 @@ MPI moves the numbers and adds none of them: in which order it would add depends
 and on how many ranks there are.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,33 +21,44 @@ FAILED, SECONDS, FIRST_SUM = 0, 1, 2
 """What a report has before its sums."""
 
 
+class Layout(NamedTuple):
+    """Where the sums of one task are.
+
+    Attributes:
+        team: the ranks.
+        subtrees: those that each of them holds.
+        kept: where the sums of this rank's are; the driver's first ones take the total.
+        sums: their lengths.
+        shards: S.
+    """
+
+    team: Team
+    subtrees: list[list[Subtree]]
+    kept: dict[Subtree, Vectors]
+    sums: Sizes
+    shards: int
+
+    @property
+    def own(self) -> list[Vectors]:
+        """The sums of this rank, in order."""
+        return [self.kept[subtree] for subtree in self.subtrees[self.team.index]]
+
+
 class Slices:
     """The float32 sums: every rank adds up a slice of them, and the driver gathers the slices.
 
     A rank sends every other one the slice that the other finishes: of the first complete subtree
     that it holds in a first call, of the second in a second, and so on.
-
-    Args:
-        team: the ranks.
-        subtrees: those that each of them holds.
-        kept: where the sums of this rank's are; the driver's first one takes the total.
-        sums: their lengths.
-        shards: S.
     """
 
-    def __init__(
-        self,
-        team: Team,
-        subtrees: list[list[Subtree]],
-        kept: dict[Subtree, Vectors],
-        sums: Sizes,
-        shards: int,
-    ) -> None:
+    def __init__(self, layout: Layout) -> None:
+        team, subtrees, kept, sums, shards = layout
         self._team = team
         self._slices = [slice_of(sums, index, team.size) for index in range(team.size)]
         self._own = own = self._slices[team.index]
         self._places = {subtree: vectors.single[own] for subtree, vectors in kept.items()}
-        self._vectors = [kept[subtree].single for subtree in subtrees[team.index]]
+        self._vectors = [vectors.single for vectors in layout.own]
+        self._total = self._vectors[0], *_shares(self._slices)
         most = max(map(len, subtrees))
         self._calls = [(self._sent(nth), self._received(nth, subtrees)) for nth in range(most)]
         self._is_empty = sums.single == 0
@@ -86,32 +97,22 @@ class Slices:
             yield self._team.exchange(sent, received)
         for into, other in self._additions:
             np.add(into, other, out=into)
-        shares, starts = _shares(self._slices)
-        yield self._team.gather(self._sum, (self._vectors[0], shares, starts))
+        yield self._team.gather(self._sum, self._total)
 
 
 class Reports:
     """What every rank tells the driver of a round: how it went, and its float64 sums.
 
-    Args:
-        team, subtrees, kept, sums, shards: as for ``Slices``.
-
     Attributes:
         received: the driver's: those of all other ranks, in their order.
     """
 
-    def __init__(
-        self,
-        team: Team,
-        subtrees: list[list[Subtree]],
-        kept: dict[Subtree, Vectors],
-        sums: Sizes,
-        shards: int,
-    ) -> None:
+    def __init__(self, layout: Layout) -> None:
+        team, subtrees, kept, sums, shards = layout
         self._team = team
         lengths = [FIRST_SUM + len(each) * sums.double for each in subtrees]
         self._own = np.zeros(lengths[team.index])
-        self._kept = [kept[subtree].double for subtree in subtrees[team.index]]
+        self._kept = [vectors.double for vectors in layout.own]
         self.received: list[NDArray[np.float64]] = []
         if team.drives:
             self.received = [np.zeros(lengths[index]) for index in team.others]
