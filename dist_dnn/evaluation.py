@@ -56,7 +56,8 @@ class Evaluation(ShardTask):
         for first in range(0, rows.rows, CHUNK_ROWS):
             chosen = np.arange(first, min(first + CHUNK_ROWS, rows.rows))
             arrays = self._arrays(len(chosen))
-            rows.gather(chosen, arrays.X, arrays.Y)
+            rows.gather(chosen, arrays.X)
+            rows.encode(rows.truth[chosen], arrays.Y)
             A = forward(self.parameters, arrays)
             loss = losses(arrays).item()
             sums.double[:] += (loss, len(chosen), self._score(A, arrays.Y))

@@ -23,9 +23,6 @@ Result = TypeVar("Result")
 Options = Mapping[str, Any]
 """What a task is to do, as JSON can say it."""
 
-SPREAD_NUMBERS = 2**20
-"""Up to so many numbers a worker gives every shard it holds a slot of its own."""
-
 
 class Sizes(NamedTuple):
     """The lengths of a pair of vectors."""
@@ -60,11 +57,6 @@ class Vectors(NamedTuple):
         """Add another pair to this one, in place."""
         np.add(self.single, other.single, out=self.single)
         np.add(self.double, other.double, out=self.double)
-
-
-def additions_of(sums: Sizes, held: tuple[int, ...], shards: int) -> Additions:
-    """The additions of a worker that holds these shards, for sums of these lengths."""
-    return Additions(held, shards, spread=sums.single * len(held) <= SPREAD_NUMBERS)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from dist_dnn.nn.randomness import Purpose, generator
 BLOCK_ROWS = 4096
 """A slice of more rows runs as consecutive blocks of so many; part of the numerics."""
 
+NEIGHBOURS = 4
+"""So many shards of a subtree have a slot each: ⌈log2 h⌉ + 2 slots suffice for h shards."""
+
 CHUNK_ROWS = 1024
 """Evaluation, prediction and statistics go through a shard in chunks of so many rows."""
 
@@ -66,7 +69,8 @@ class Leaf:
     Attributes:
         shard: the shard's number.
         slot: where its sums go.
-        additions: pairs (into, other) of slots to add, in order, once its sums are in place.
+        additions: pairs (into, other) of slots to add, in order, once its sums, and those of the
+            leaves before it, are in place.
     """
 
     shard: int
@@ -81,37 +85,44 @@ class Additions:
     Args:
         held: the shards held, ascending.
         shards: S.
-        spread: give every shard a slot of its own (blocks of neighbours then lie behind one
-            another), instead of using few slots again and again (⌈log2⌉ + 1 a subtree).
 
     Attributes:
         leaves: one for each shard held, in the order in which they must be computed.
-        subtrees: the complete subtrees held, [first, stop) with the slot of their sum.
-        slots: how many slots there are.
+        subtrees: the complete subtrees held, [first, stop) with the slot of their sum; the largest
+            first, as that takes the fewest slots.
+        slots: how many slots there are. Larger subtrees use few slots again and again; the shards
+            of one with at most NEIGHBOURS lie behind one another, and are added together.
     """
 
     held: tuple[int, ...]
     shards: int
-    spread: bool
     leaves: list[Leaf] = field(default_factory=list)
     subtrees: dict[tuple[int, int], int] = field(default_factory=dict)
     slots: int = 0
 
     def __post_init__(self) -> None:
-        for first, stop in complete_subtrees(self.held, self.shards):
-            slot = len(self.leaves) if self.spread else len(self.subtrees)
-            self.subtrees[first, stop] = slot
+        subtrees = complete_subtrees(self.held, self.shards)
+        for first, stop in sorted(subtrees, key=lambda subtree: subtree[0] - subtree[1]):
+            self.subtrees[first, stop] = slot = len(self.subtrees)
             self._visit(first, stop, slot, ())
 
     def _visit(self, first: int, stop: int, slot: int, after: tuple[tuple[int, int], ...]) -> None:
-        self.slots = max(self.slots, slot + 1)
-        if stop - first == 1:
-            self.leaves.append(Leaf(first, slot, after))
+        if stop - first <= NEIGHBOURS:
+            self._neighbours(first, stop, slot, after)
             return
         split = middle(first, stop)
-        other = slot + (split - first if self.spread else 1)
         self._visit(first, split, slot, ())
-        self._visit(split, stop, other, ((slot, other), *after))
+        self._visit(split, stop, slot + 1, ((slot, slot + 1), *after))
+
+    def _neighbours(
+        self, first: int, stop: int, slot: int, after: tuple[tuple[int, int], ...]
+    ) -> None:
+        slots = {(shard, shard + 1): slot + shard - first for shard in range(first, stop)}
+        inside, _ = joining_additions(slots, first, stop)
+        for shard in range(first, stop):
+            additions = (*inside, *after) if shard == stop - 1 else ()
+            self.leaves.append(Leaf(shard, slots[shard, shard + 1], additions))
+        self.slots = max(self.slots, slot + len(slots))
 
 
 def complete_subtrees(held: Iterable[int], shards: int) -> list[tuple[int, int]]:

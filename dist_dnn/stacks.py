@@ -4,20 +4,27 @@ A stack's products still are one call of the BLAS a block, so stacking changes n
 calls from Python.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_dnn.nn.network import Gradients, Network
+from dist_dnn.nn.network import Gradients, Network, Parameters
 from dist_dnn.nn.propagation import Arrays, Factors
+from dist_dnn.nn.undivided import undivide
 from dist_dnn.rounds import Exchange, Sizes, Vectors
 from dist_dnn.shards import BLOCK_ROWS
 
 STACK_ROWS = BLOCK_ROWS
 """The most rows of a stack, so that its arrays stay small."""
+
+PIECE = 32_768
+"""Vectors are added in pieces of so many numbers: five of them lie in the second-level cache."""
+
+BEHIND = -1
+"""The slot behind all others, for slices of several blocks."""
 
 
 class Block(NamedTuple):
@@ -39,20 +46,44 @@ class Block(NamedTuple):
 
 
 class GradientCall(NamedTuple):
-    """Blocks whose gradients one call computes, with its arguments."""
+    """What one call computes the gradients of, and what to add once they are there.
 
-    blocks: list[Block]
-    losses: NDArray[np.float64]
+    Attributes:
+        factors, gradients: its arguments.
+        losses: the sums of its blocks' losses, (blocks, 1, 1).
+        sums: the float64 sums of the blocks, (blocks, …).
+        rows: of each block.
+        additions: pairs (into, other) of vectors to add afterwards, in order.
+    """
+
     factors: Factors
-    sums: Gradients
+    gradients: Gradients
+    losses: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    rows: int
+    additions: list[tuple[NDArray[Any], NDArray[Any]]]
 
 
 class Stack(NamedTuple):
-    """Blocks of equal rows, side by side in the arrays of one pass."""
+    """Blocks of equal rows, side by side in the arrays of one pass.
+
+    Attributes:
+        blocks, arrays: theirs.
+        inputs: each block's X and Y in the arrays.
+        calls: what is left after the backward pass.
+    """
 
     blocks: list[Block]
     arrays: Arrays
+    inputs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
     calls: list[GradientCall]
+
+
+class Empty(NamedTuple):
+    """A block without rows: its sums, which are zeros, and what to add afterwards."""
+
+    sums: Vectors
+    additions: list[tuple[NDArray[Any], NDArray[Any]]]
 
 
 class Stacks:
@@ -62,38 +93,38 @@ class Stacks:
         network: gives the shapes.
         exchange: the shards held, and the slots of their sums.
         largest_slice: the most rows that a shard has in a batch.
-
-    Attributes:
-        slots: each slot's vectors; behind them, for slices of several blocks, one more.
     """
 
     def __init__(self, network: Network, exchange: Exchange, largest_slice: int) -> None:
         self.network = network
-        self.exchange = exchange
         self.leaves = exchange.additions.leaves
-        self.slots = [exchange.slots.slot(slot) for slot in range(exchange.additions.slots)]
+        self.slots = exchange.slots
+        self.behind: Vectors | None = None
         if largest_slice > BLOCK_ROWS:
             sizes = Sizes(network.parameter_count, exchange.slots.double.shape[1])
-            self.slots.append(Vectors.zeros(sizes))
+            self.behind = Vectors.zeros_slots(sizes, 1)
         rows = min(largest_slice * len(self.leaves), STACK_ROWS)
         self.memory = np.zeros(Arrays.size(network, rows), np.float32)
-        self._known: dict[tuple[int, ...], list[Block | Stack]] = {}
+        self._random = np.random.default_rng(0)
+        self._known: dict[tuple[int, ...], list[Empty | Stack]] = {}
 
-    def of(self, rows: tuple[int, ...]) -> list[Block | Stack]:
+    def of(self, rows: tuple[int, ...]) -> list[Empty | Stack]:
         """What to compute, in order, when the shards held have so many rows in the batch.
 
-        A Block by itself has no rows.
+        Nothing may be in the arrays when new rows are asked for.
         """
         if rows not in self._known:
             self._known[rows] = list(self._plan(rows))
         return self._known[rows]
 
-    def _plan(self, rows: tuple[int, ...]) -> Iterator[Block | Stack]:
+    def _plan(self, rows: tuple[int, ...]) -> Iterator[Empty | Stack]:
         blocks = [block for leaf, count in enumerate(rows) for block in self._blocks(leaf, count)]
         for count, alike in groupby(blocks, key=lambda block: block.rows):
             neighbours = list(alike)
             if count == 0:
-                yield from neighbours
+                for block in neighbours:
+                    sums = self.slots.slot(block.slot)
+                    yield Empty(sums, self._additions(block.additions))
                 continue
             most = max(1, STACK_ROWS // count)
             for first in range(0, len(neighbours), most):
@@ -105,37 +136,71 @@ class Stacks:
         if rows <= BLOCK_ROWS:
             yield Block(leaf, 0, rows, slot, additions)
             return
-        behind = len(self.slots) - 1
         for start in range(0, rows, BLOCK_ROWS):
             last = start + BLOCK_ROWS >= rows
             yield Block(
                 leaf,
                 start,
                 min(BLOCK_ROWS, rows - start),
-                behind if start else slot,
-                (((slot, behind),) if start else ()) + (additions if last else ()),
+                BEHIND if start else slot,
+                (((slot, BEHIND),) if start else ()) + (additions if last else ()),
             )
 
     def _stack(self, blocks: list[Block]) -> Stack:
         arrays = Arrays(self.network, blocks[0].rows, len(blocks), self.memory)
-        if self._side_by_side(blocks):
-            first = blocks[0].slot
-            slots = self.exchange.slots.single[first : first + len(blocks)]
-            sums = Gradients(self.network, slots)
-            return Stack(blocks, arrays, [GradientCall(blocks, arrays.loss, arrays.factors, sums)])
-        calls = [
-            GradientCall(
-                [block],
-                arrays.loss[k : k + 1],
-                arrays.by_block[k],
-                Gradients(self.network, self.slots[block.slot].single),
-            )
-            for k, block in enumerate(blocks)
-        ]
-        return Stack(blocks, arrays, calls)
+        if len(blocks) > 1:
+            spare = self.slots.single[blocks[0].slot]
+            undivide(arrays, Parameters(self.network, spare).W, self._random)
+        inputs = list(zip(arrays.X, arrays.Y, strict=True))
+        runs = list(_runs(blocks))
+        calls = [self._call(blocks, arrays, first, stop) for first, stop in runs]
+        return Stack(blocks, arrays, inputs, calls)
 
-    def _side_by_side(self, blocks: list[Block]) -> bool:
-        """Whether every block has a slot of its own, behind that of the block before it."""
-        return self.exchange.additions.spread and all(
-            block.slot == blocks[0].slot + k and block.start == 0 for k, block in enumerate(blocks)
+    def _call(self, blocks: list[Block], arrays: Arrays, first: int, stop: int) -> GradientCall:
+        """For the blocks [first, stop) of a stack, whose slots lie behind one another."""
+        slots, slot = self._slots(blocks[first].slot)
+        vectors = slots.single[slot : slot + stop - first]
+        if stop - first == 1:
+            vectors = vectors[0]
+        factors = arrays.factors.of_blocks(first if stop - first == 1 else slice(first, stop))
+        return GradientCall(
+            factors,
+            Gradients(self.network, vectors),
+            arrays.loss[first:stop],
+            slots.double[slot : slot + stop - first],
+            blocks[first].rows,
+            self._additions(blocks[stop - 1].additions),
         )
+
+    def _slots(self, slot: int) -> tuple[Vectors, int]:
+        """The slots among which one is, and its number there."""
+        if slot != BEHIND:
+            return self.slots, slot
+        assert self.behind is not None
+        return self.behind, 0
+
+    def _additions(
+        self, pairs: Sequence[tuple[int, int]]
+    ) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """Pairs of slots as pairs of vectors: piece by piece, so that what was added is at hand."""
+        places = [[slots.slot(slot) for slots, slot in map(self._slots, pair)] for pair in pairs]
+        pieces = [
+            slice(start, start + PIECE) for start in range(0, self.network.parameter_count, PIECE)
+        ]
+        return [
+            *(
+                (into.single[piece], other.single[piece])
+                for piece in pieces
+                for into, other in places
+            ),
+            *((into.double, other.double) for into, other in places),
+        ]
+
+
+def _runs(blocks: Sequence[Block]) -> Iterator[tuple[int, int]]:
+    """The blocks [first, stop) that one call takes each: slots in a row, up to an addition."""
+    first = 0
+    for stop, block in enumerate(blocks, 1):
+        if stop == len(blocks) or block.additions or blocks[stop].slot != block.slot + 1:
+            yield first, stop
+            first = stop

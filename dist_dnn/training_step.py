@@ -1,10 +1,12 @@
 """The training step of a worker: its shards' rows of one batch, forward, loss and backward."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dist_dnn.clock import ADDITION, BACKWARD, CLOCK, FORWARD, GATHER
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.features import Features
 from dist_dnn.data.targets import Target
@@ -12,7 +14,7 @@ from dist_dnn.nn.network import Network, Parameters
 from dist_dnn.nn.propagation import backward, forward, gradients, losses
 from dist_dnn.rounds import Exchange, Options, Sizes, Task
 from dist_dnn.shards import batch_slice, epoch_order
-from dist_dnn.stacks import Block, Stack, Stacks
+from dist_dnn.stacks import Empty, Stack, Stacks
 
 LOSS, WEIGHT, COUNT = range(3)
 """The places of the sums in the float64 vector."""
@@ -44,6 +46,7 @@ class TrainingStep(Task):
         first, stop = self._slice(0, 0)
         self.stacks = Stacks(network, exchange, largest_slice=stop - first)
         self.orders: list[NDArray[np.int64]] = []
+        self.truths: list[NDArray[Any]] = []
         self.epoch = 0
 
     @classmethod
@@ -54,50 +57,56 @@ class TrainingStep(Task):
     def run(self, position: tuple[int, ...]) -> None:
         epoch, batch = position
         if epoch != self.epoch:
-            self.orders = [
-                epoch_order(self.seed, epoch, leaf.shard, shard.rows)
-                for leaf, shard in zip(self.leaves, self.shards, strict=True)
-            ]
-            self.epoch = epoch
+            self._begin(epoch)
         slices = [self._slice(batch, leaf.shard) for leaf in self.leaves]
-        for work in self.stacks.of(tuple(stop - first for first, stop in slices)):
-            if isinstance(work, Block):
-                self._skip(work)
+        for work in self.stacks.of(tuple([stop - first for first, stop in slices])):
+            if isinstance(work, Empty):
+                work.sums.single.fill(0)
+                work.sums.double.fill(0)
+                _add(work.additions)
             else:
                 self._gather(work, slices)
                 self._compute(work)
+
+    def _begin(self, epoch: int) -> None:
+        """Let each shard's rows have the order of an epoch."""
+        self.orders = [
+            epoch_order(self.seed, epoch, leaf.shard, shard.rows)
+            for leaf, shard in zip(self.leaves, self.shards, strict=True)
+        ]
+        self.truths = [
+            shard.truth[order] for shard, order in zip(self.shards, self.orders, strict=True)
+        ]
+        self.epoch = epoch
 
     def _slice(self, batch: int, shard: int) -> tuple[int, int]:
         shards = self.exchange.additions.shards
         return batch_slice(batch, self.batch_size, self.m, shard, shards)
 
-    def _skip(self, block: Block) -> None:
-        sums = self.stacks.slots[block.slot]
-        sums.single.fill(0)
-        sums.double.fill(0)
-        self._add(block)
-
     def _gather(self, stack: Stack, slices: list[tuple[int, int]]) -> None:
         """A[0] = X and Y of each block, straight into the arrays of the pass."""
-        for k, block in enumerate(stack.blocks):
-            self.shard = self.leaves[block.leaf].shard
+        for block, (X, Y) in zip(stack.blocks, stack.inputs, strict=True):
             first = slices[block.leaf][0] + block.start
-            chosen = self.orders[block.leaf][first : first + block.rows]
-            self.shards[block.leaf].gather(chosen, stack.arrays.X[k], stack.arrays.Y[k])
+            stop = first + block.rows
+            shard = self.shards[block.leaf]
+            shard.gather(self.orders[block.leaf][first:stop], X)
+            shard.encode(self.truths[block.leaf][first:stop], Y)
+        CLOCK.lap(GATHER)
 
     def _compute(self, stack: Stack) -> None:
         forward(self.parameters, stack.arrays)
         losses(stack.arrays)
+        CLOCK.lap(FORWARD)
         backward(self.parameters, stack.arrays)
         for call in stack.calls:
-            gradients(call.factors, call.sums)
-            for block, loss in zip(call.blocks, call.losses, strict=True):
-                sums = self.stacks.slots[block.slot].double
-                sums[LOSS] = loss[0, 0]
-                sums[WEIGHT] = sums[COUNT] = block.rows
-                self._add(block)
+            gradients(call.factors, call.gradients)
+            CLOCK.lap(BACKWARD)
+            call.sums[:, LOSS] = call.losses[:, 0, 0]
+            call.sums[:, WEIGHT:] = call.rows
+            _add(call.additions)
+            CLOCK.lap(ADDITION)
 
-    def _add(self, block: Block) -> None:
-        slots = self.stacks.slots
-        for into, other in block.additions:
-            slots[into].add(slots[other])
+
+def _add(additions: list[tuple[NDArray[Any], NDArray[Any]]]) -> None:
+    for into, other in additions:
+        np.add(into, other, out=into)

@@ -15,6 +15,7 @@ from dist_dnn.nn.activations import ACTIVATIONS, LEAKY_SLOPE
 from dist_dnn.nn.losses import LOSSES
 from dist_dnn.nn.network import Gradients, Network, Parameters
 from dist_dnn.nn.propagation import Arrays, backward, forward, gradients, losses
+from dist_dnn.nn.undivided import undivide
 
 HIDDEN = (4, 5, 3)
 
@@ -171,6 +172,11 @@ def same_bits(a, b):
     )
 
 
+def weights_like(parameters):
+    """Weights of the same shapes and strides, to be overwritten."""
+    return Parameters(parameters.network, np.zeros_like(parameters.vector)).W
+
+
 @settings(max_examples=1000, deadline=None)
 @given(
     hidden=st.lists(st.sampled_from([1, 2, 3, 5, 8, 10, 16, 17, 33, 64]), max_size=3),
@@ -180,9 +186,10 @@ def same_bits(a, b):
     blocks=st.integers(1, 8),
     activation=st.sampled_from(sorted(ACTIVATIONS)),
     loss=st.sampled_from(sorted(LOSSES)),
+    at_once=st.booleans(),
 )
 def test_a_stack_has_the_bits_of_its_blocks(
-    hidden, inputs, outputs, rows, blocks, activation, loss
+    hidden, inputs, outputs, rows, blocks, activation, loss, at_once
 ):
     outputs = 1 if LOSSES[loss].one_output else outputs
     network = Network((inputs, *hidden, outputs), activation, loss)
@@ -192,6 +199,8 @@ def test_a_stack_has_the_bits_of_its_blocks(
     Y = Y.swapaxes(0, 1)
 
     stack = Arrays(network, rows, blocks)
+    if at_once:
+        undivide(stack, weights_like(parameters), np.random.default_rng(0))
     stack.X[:], stack.Y[:] = X, Y
     sums = np.empty((blocks, network.parameter_count), np.float32)
     by_block = np.empty_like(sums)
@@ -199,8 +208,8 @@ def test_a_stack_has_the_bits_of_its_blocks(
     loss_sums = losses(stack)
     backward(parameters, stack)
     gradients(stack.factors, Gradients(network, sums))
-    for k, factors in enumerate(stack.by_block):
-        gradients(factors, Gradients(network, by_block[k]))
+    for k in range(blocks):
+        gradients(stack.factors.of_blocks(k), Gradients(network, by_block[k]))
 
     for k in range(blocks):
         loss_sum, row, output, block_sums = one_pass(parameters, X[k], Y[k])
@@ -242,11 +251,12 @@ def test_arrays_do_not_overlap():
     network = Network((3, 5, 2))
     memory = np.zeros(Arrays.size(network, 7), np.float32)
     arrays = Arrays(network, 7, memory=memory)
-    apart = [*arrays.A.values(), *arrays.Z.values(), arrays.Y, arrays.row, arrays.scratch[1]]
+    apart = [*arrays.A.values(), *arrays.Z.values(), arrays.dZ[2], arrays.Y, arrays.row]
+    apart.append(arrays.scratch[1])
     for array in apart:
         array += 1
     assert all(np.all(array == 1) for array in apart)
-    assert arrays.dZ is arrays.Z
+    assert arrays.dZ[1] is arrays.Z[1]
 
 
 def test_losses_add_up_in_float64():

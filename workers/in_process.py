@@ -4,7 +4,8 @@ from time import perf_counter
 
 from dist_dnn import stopping
 from dist_dnn.data.dataset import Dataset
-from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors, additions_of
+from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors
+from dist_dnn.shards import Additions
 from workers.group import WorkerGroup, WorkerLost
 from workers.shard_worker import ShardWorker, task_name
 
@@ -39,7 +40,7 @@ class InProcessGroup(WorkerGroup):
 
     def open(self, task: type[Task], options: Options) -> Rounds:
         broadcast_sizes, sums = task.sizes(options)
-        additions = additions_of(sums, self._worker.held, self.shards)
+        additions = Additions(self._worker.held, self.shards)
         broadcast = Vectors.zeros(broadcast_sizes)
         slots = Vectors.zeros_slots(sums, additions.slots)
         name = task_name(task)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dist_dnn.arithmetic import arithmetic
+from dist_dnn.arithmetic import arithmetic, quiet_overflow
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError, RunError
 from workers.member import Member
@@ -110,7 +110,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides what an interrupt ends
     connection = Connection(int(sys.argv[1]))
     end_with_the_driver(connection)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the driver let go
+    # Once and for all: in each round it would cost a small step some hundredths.
+    with quiet_overflow(), suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        # What is suppressed is that the driver let go.
         send(connection, {"arithmetic": arithmetic()})
         received = receive(connection)
         assert received is not None

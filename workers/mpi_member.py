@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError, RunError
-from dist_dnn.rounds import Options, Vectors, additions_of
+from dist_dnn.rounds import Options, Vectors
+from dist_dnn.shards import Additions
 from workers.mpi_sums import Layout, Reports, Slices
 from workers.mpi_team import Team
 from workers.shard_worker import ShardWorker, task_class
@@ -62,7 +63,7 @@ class RankMember:
         """
         _, sums = task_class(name).sizes(options)
         shards = self.work.shards
-        additions = [additions_of(sums, held, shards) for held in self.held]
+        additions = [Additions(held, shards) for held in self.held]
         own = additions[self.team.index]
         slots = Vectors.zeros_slots(sums, own.slots)
         kept = {subtree: slots.slot(slot) for subtree, slot in own.subtrees.items()}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dist_dnn.arithmetic import arithmetic
+from dist_dnn.arithmetic import arithmetic, quiet_overflow
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.rounds import Options, Timings
 from workers.member import Member
@@ -138,12 +138,13 @@ class RayWorker:
 
     def serve(self) -> None:
         """Do the rounds that are asked for in shared memory, for as long as this process lives."""
-        while True:
-            self._patience.wait(self._is_asked, doze)
-            with self._busy:
-                member = self.member
-                if member is not None and member.is_asked():
-                    self._round(member)
+        with quiet_overflow():
+            while True:
+                self._patience.wait(self._is_asked, doze)
+                with self._busy:
+                    member = self.member
+                    if member is not None and member.is_asked():
+                        self._round(member)
 
     def _is_asked(self) -> bool:
         member = self.member

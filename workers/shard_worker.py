@@ -9,7 +9,8 @@ import pyarrow as pa
 from dist_dnn.arithmetic import quiet_overflow
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError, RunError
-from dist_dnn.rounds import Exchange, Options, Task, Vectors, additions_of
+from dist_dnn.rounds import Exchange, Options, Task, Vectors
+from dist_dnn.shards import Additions
 
 Failure = dict[str, str]
 """An error as it travels: its kind, "input" or "run", and what it says."""
@@ -62,8 +63,7 @@ class ShardWorker:
             RunError: anything else that went wrong, in one line.
         """
         task = task_class(name)
-        _, sums = task.sizes(options)
-        exchange = Exchange(additions_of(sums, self.held, self.shards), broadcast, slots)
+        exchange = Exchange(Additions(self.held, self.shards), broadcast, slots)
         self.tasks.pop(name, None)
         with one_line(task.__name__):
             self.tasks[name] = task(options, self.datasets, exchange)
@@ -76,8 +76,12 @@ class ShardWorker:
             RunError: anything else that went wrong, in one line that names the shard.
         """
         task = self.tasks[name]
-        with one_line(type(task).__name__, task):
+        try:
             task.run(position)
+        except (InputError, RunError):
+            raise
+        except Exception as error:
+            raise _in_one_line(type(task).__name__, error, task) from error
 
 
 @contextmanager
@@ -89,8 +93,12 @@ def one_line(what: str, task: Task | None = None) -> Iterator[None]:
     except (InputError, RunError):
         raise
     except Exception as error:
-        shard = f", shard {task.shard}" if task is not None else ""
-        raise RunError(f"{what}{shard}: {described(error)}") from error
+        raise _in_one_line(what, error, task) from error
+
+
+def _in_one_line(what: str, error: Exception, task: Task | None = None) -> RunError:
+    shard = f", shard {task.shard}" if task is not None else ""
+    return RunError(f"{what}{shard}: {described(error)}")
 
 
 @contextmanager

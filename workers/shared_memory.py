@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from dist_dnn.errors import RunError
-from dist_dnn.rounds import Sizes, Vectors, additions_of
-from dist_dnn.shards import complete_subtrees, joining_additions
+from dist_dnn.rounds import Sizes, Vectors
+from dist_dnn.shards import Additions, complete_subtrees, joining_additions
 
 _LINE = 64  # bytes of a cache line
 
@@ -121,7 +121,7 @@ class Arena:
         sums: Sizes,
         segment: Segment | None = None,
     ) -> None:
-        additions = [additions_of(sums, each, shards) for each in held]
+        additions = [Additions(each, shards) for each in held]
         counts = [each.slots for each in additions]
         self.segment = segment or Segment.create(sum(_bytes(sums, count) for count in counts))
         self.slots = list(_vectors(self.segment, sums, counts))
@@ -232,19 +232,17 @@ class Board:
 
 
 class Patience:
-    """How to wait for another process: look a few times, then yield the core, then sleep.
+    """How to wait for another process: yield the core between two looks, later sleep.
 
-    Whoever waited long the last time soon sleeps, so that the core goes to those that compute.
+    Who has yielded is in nobody's way, even where processes share a core: the next one to compute,
+    or to find what it waited for, has it at once.
 
     Args:
         yielding_seconds: for how long to yield.
     """
 
-    LOOKS = 50
-
-    def __init__(self, yielding_seconds: float = 300e-6) -> None:
+    def __init__(self, yielding_seconds: float = 1e-3) -> None:
         self._yielding_seconds = yielding_seconds
-        self._long = False
 
     def wait(self, ready: Callable[[], bool], sleep: Callable[[float], object]) -> None:
         """Return when ``ready()``; ``sleep(waited)`` returns after a while, or when it may be so.
@@ -252,18 +250,13 @@ class Patience:
         Args:
             sleep: is told for how many seconds it has been waited.
         """
-        for _ in range(self.LOOKS):
-            if ready():
-                return
         began = monotonic()
-        if not self._long:
-            while monotonic() - began < self._yielding_seconds:
-                os.sched_yield()
-                if ready():
-                    return
+        while not ready():
+            os.sched_yield()
+            if monotonic() - began > self._yielding_seconds:
+                break
         while not ready():
             sleep(monotonic() - began)
-        self._long = monotonic() - began > self._yielding_seconds
 
 
 def doze(waited: float) -> None:

@@ -29,22 +29,18 @@ class Shard:
         self.rows = len(X)
         # A class number becomes its column of Y by a look-up.
         self._columns = np.eye(outputs, dtype=np.float32) if truth.ndim == 1 else None
-        self._classes = np.zeros(0, np.int64)
 
-    def gather(
-        self, chosen: NDArray[np.int64], X: NDArray[np.float32], Y: NDArray[np.float32]
-    ) -> None:
-        """Copy chosen rows into X (n[0], m) and Y (n[L], m), whose transposes are contiguous."""
+    def gather(self, chosen: NDArray[np.int64], X: NDArray[np.float32]) -> None:
+        """Copy chosen rows into X (n[0], m), whose transpose is contiguous."""
         # mode="clip" lets np.take write into ``out`` without a buffer; all numbers are in range.
         np.take(self.X, chosen, axis=0, out=X.T, mode="clip")
+
+    def encode(self, truth: NDArray[Any], Y: NDArray[np.float32]) -> None:
+        """Write the truth of m rows, as the shard has it, into Y (n[L], m), which is contiguous."""
         if self._columns is None:
-            np.take(self.truth, chosen, axis=0, out=Y.T, mode="clip")
-            return
-        if len(self._classes) < len(chosen):
-            self._classes = np.zeros(len(chosen), np.int64)
-        classes = self._classes[: len(chosen)]
-        np.take(self.truth, chosen, out=classes, mode="clip")
-        np.take(self._columns, classes, axis=0, out=Y.T, mode="clip")
+            np.copyto(Y, truth.T)
+        else:
+            np.take(self._columns, truth, axis=1, out=Y, mode="clip")
 
 
 class Dataset:

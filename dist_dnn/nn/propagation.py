@@ -1,10 +1,9 @@
 """Forward and backward propagation over blocks of examples, in place, as in the lecture.
 
-Examples are columns: A[0] = X has shape (n[0], m). In memory they are rows: every array here is
-the transposed view of a C-contiguous one. Arrays may carry a leading axis that numbers blocks of m
-examples, (blocks, n[l], m): a *stack*. Everything is computed block by block, with the very calls
-of the BLAS that a block by itself would make, and so with the same bits; a stack only saves calls
-from Python.
+Examples are columns: A[0] = X has shape (n[0], m). A *stack* holds several blocks of m examples
+side by side, and gives each of them the bits that it has by itself. What is elementwise goes over
+all of its examples at once. A product makes the very calls of the BLAS that a block by itself would
+make, unless ``undivided.py`` has found that one call gives the same bits.
 """
 
 from collections.abc import Mapping
@@ -27,26 +26,49 @@ class Factors(NamedTuple):
     dZ: Mapping[int, Array]
     ones: Array
 
+    def of_blocks(self, blocks: int | slice) -> "Factors":
+        """Those of some blocks of a stack."""
+        A = {l: each[blocks] for l, each in self.A.items()}
+        return Factors(A, {l: each[blocks] for l, each in self.dZ.items()}, self.ones)
+
+
+class Product(NamedTuple):
+    """What a layer's weights are multiplied with, and where the product goes.
+
+    Both are (..., m), or both (n, m * blocks) where it may run over all blocks at once.
+    """
+
+    right: Array
+    out: Array
+
 
 class Arrays:
     """The arrays of one pass over m examples, or over a stack of blocks of m, allocated once.
 
+    In memory the hidden layers' arrays are rows: (n[l], m) is the transposed view of a C-contiguous
+    array, as the products like it. Those of the output layer are columns, since its sums over
+    units then run over many examples at a time; only dZ[L], which goes into products, is rows.
+
     Args:
         network: gives the shapes.
         m: examples in a block, at least 1.
-        blocks: None for plain (n[l], m) arrays, else the length of the leading axis.
+        blocks: None for plain (n[l], m) arrays, else how many blocks.
         memory: a flat array to lay them in, at least ``Arrays.size(network, m * blocks)`` long;
             a new one when None.
         dtype: of new memory.
 
     Attributes:
-        X: A[0], (n[0], m), filled by the caller before ``forward``.
-        Y: the truth, (n[L], m), filled by the caller before ``losses`` and ``backward``.
-        Z, A, dZ: by layer, (n[l], m); Z and dZ from l = 1, A from l = 0. dZ[l] overwrites Z[l],
-            which is not needed by then.
+        X: A[0], (n[0], m), for a stack (blocks, n[0], m); filled by the caller before ``forward``.
+        Y: the truth, (n[L], m), for a stack (blocks, n[L], m); filled by the caller before
+            ``losses`` and ``backward``.
+        Z, A, dZ: by layer, (n[l], m); Z and dZ from l = 1, A from l = 0. For a stack the output
+            layer has a leading axis, and the others hold all examples: (n[l], m * blocks). dZ[l]
+            of a hidden layer overwrites Z[l], which is not needed by then.
+        WA: W[l] A[l-1] by layer, in the shapes of Z. It is Z[l] itself, or dZ[L]'s memory.
         row: (1, m), one number an example: its loss, after ``losses``.
-        factors: what ``gradients`` needs of all blocks at once.
-        by_block: the same of each block of a stack by itself.
+        forward_products, backward_products: by layer, for W[l] A[l-1] and W[l]ᵀ dZ[l].
+        at_once: both, over all blocks at once.
+        factors: what ``gradients`` needs, of all blocks.
     """
 
     def __init__(
@@ -62,33 +84,40 @@ class Arrays:
         if memory is None:
             memory = np.zeros(self.size(network, examples), dtype)
 
+        def rows(units: int, start: int) -> Array:
+            return memory[start : start + units * examples].reshape(examples, units).T
+
         def columns(units: int, start: int) -> Array:
-            return memory[start : start + units * examples].reshape(*leading, m, units).mT
+            return memory[start : start + units * examples].reshape(*leading, units, m)
+
+        def by_block(array: Array) -> Array:
+            return array.T.reshape(*leading, m, len(array)).mT
 
         n, L = network.layer_sizes, network.L
         starts = iter(self._starts(network, examples))
         self.network = network
-        self.A = {l: columns(n[l], next(starts)) for l in range(L + 1)}
-        self.Z = {l: columns(n[l], next(starts)) for l in range(1, L + 1)}
-        self.dZ = self.Z
-        self.X = self.A[0]
-        self.Y = columns(n[L], next(starts))
+        self.A = {l: rows(n[l], next(starts)) for l in range(L)}
+        self.Z = {l: rows(n[l], next(starts)) for l in range(1, L)}
+        self.dZ = self.Z | {L: rows(n[L], next(starts))}
+        A, dZ = ({l: by_block(each) for l, each in layers.items()} for layers in (self.A, self.dZ))
+        self.WA = self.Z | {L: dZ[L]}
+        self.forward_products = {l: Product(A[l - 1], dZ[l]) for l in range(1, L + 1)}
+        self.backward_products = {l: Product(dZ[l], dZ[l - 1]) for l in range(2, L + 1)}
+        self.at_once = (
+            {l: Product(self.A[l - 1], self.dZ[l]) for l in range(1, L + 1)},
+            {l: Product(self.dZ[l], self.dZ[l - 1]) for l in range(2, L + 1)},
+        )
+        self.Z[L], self.A[L], self.Y = (columns(n[L], next(starts)) for _ in range(3))
+        self.dZ[L] = dZ[L]
+        self.X = A[0]
         self.row = columns(1, next(starts))
         shared = next(starts)
-        self.scratch = {l: columns(n[l], shared) for l in range(1, L + 1)}
+        self.scratch = {l: rows(n[l], shared) for l in range(1, L)} | {L: columns(n[L], shared)}
         self.row_in_double = np.empty(self.row.shape, np.float64)
         self.ones_in_double = np.ones((m, 1), np.float64)
         self.loss = np.empty((*leading, 1, 1), np.float64)
         ones = np.ones((m, 1), memory.dtype)
-        self.factors = Factors(self.A, self.dZ, ones)
-        self.by_block = [
-            Factors(
-                {l: A[k] for l, A in self.A.items()},
-                {l: dZ[k] for l, dZ in self.dZ.items()},
-                ones,
-            )
-            for k in range(blocks or 0)
-        ]
+        self.factors = Factors(A, dZ, ones)
 
     @classmethod
     def of(cls, network: Network, X: Array, Y: Array) -> "Arrays":
@@ -112,13 +141,21 @@ class Arrays:
 
     @staticmethod
     def _starts(network: Network, examples: int) -> list[int]:
-        """Where A[0…L], Z[1…L], Y, the row and the scratch begin, and where all ends."""
+        """Where A[0…L-1], Z[1…L-1], dZ[L], Z[L], A[L], Y, row and scratch begin, and all ends."""
         n = network.layer_sizes
         starts = [0]
-        for units in (*n, *n[1:], n[-1], 1, max(n[1:])):
+        for units in (*n[:-1], *n[1:-1], *(n[-1],) * 4, 1, max(n[1:])):
             length = units * examples
             starts.append(starts[-1] + length + -length % _ALIGNMENT)
         return starts
+
+
+def product(left: Array, right: Array, out: Array) -> None:
+    """out = left right; outer products, which NumPy does not give to the BLAS, elementwise."""
+    if left.shape[-1] == 1:
+        np.multiply(left, right, out=out)
+    else:
+        np.matmul(left, right, out=out)
 
 
 def forward(parameters: Parameters, arrays: Arrays) -> Array:
@@ -127,14 +164,14 @@ def forward(parameters: Parameters, arrays: Arrays) -> Array:
     Returns:
         Ŷ = A[L], (n[L], m), a view.
     """
-    W, b, Z, A = parameters.W, parameters.b, arrays.Z, arrays.A
+    W, b, WA, Z, A = parameters.W, parameters.b, arrays.WA, arrays.Z, arrays.A
     network = parameters.network
-    L = network.L
+    L, g = network.L, network.hidden_activation.g
     for l in range(1, L + 1):
-        np.matmul(W[l], A[l - 1], out=Z[l])
-        np.add(Z[l], b[l], out=Z[l])
+        product(W[l], *arrays.forward_products[l])  # WA[l] = W[l] A[l-1]
+        np.add(WA[l], b[l], out=Z[l])
         if l < L:
-            network.hidden_activation.g(Z[l], A[l])
+            g(Z[l], A[l])
     network.output_loss.output(Z[L], A[L], arrays.row)
     return A[L]
 
@@ -167,7 +204,7 @@ def backward(parameters: Parameters, arrays: Arrays) -> None:
     network = parameters.network
     output_gradient(A[network.L], arrays.Y, dZ[network.L])
     for l in range(network.L, 1, -1):
-        np.matmul(W[l].mT, dZ[l], out=dZ[l - 1])
+        product(W[l].mT, *arrays.backward_products[l])  # dA[l-1] = W[l]ᵀ dZ[l], into dZ[l-1]
         network.hidden_activation.times_derivative(dZ[l - 1], A[l - 1], arrays.scratch[l - 1])
 
 
@@ -180,5 +217,5 @@ def gradients(factors: Factors, sums: Gradients) -> None:
     """
     A, dZ, ones = factors
     for l in range(sums.network.L, 0, -1):
-        np.matmul(dZ[l], A[l - 1].mT, out=sums.dW[l])
+        product(dZ[l], A[l - 1].mT, sums.dW[l])
         np.matmul(dZ[l], ones, out=sums.db[l])  # the sum over columns, by the BLAS too
