@@ -6,7 +6,6 @@ import resource
 import statistics
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -15,7 +14,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from against import compare_against
-from beside import compare_beside
+from beside import compare_beside, otherwise
 from comparisons import LEAST_ROUNDS, WARM_UP_STEPS
 from own_steps import BATCHES, Workload
 from peers.process import LIBRARIES, OPTIMIZERS, check_peers
@@ -114,14 +113,14 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any] | None:
     )
     workload = Workload(chosen.layers, hyperparameters)
     settings = launch.Settings(chosen.backend, chosen.workers)
+    other = None if chosen.beside is None else otherwise(chosen.beside, settings, workload)
 
     def main(reach: Reach) -> dict[str, Any]:
         with reach.group(chosen.shards) as group:
             result = _drive(group, chosen, workload)
             _print_table(result)
-            if chosen.beside is not None:
-                same = replace(settings, workers=reach.workers)
-                compared = compare_beside(group, chosen.beside, same, workload, chosen.rounds)
+            if other is not None:
+                compared = compare_beside(group, reach.workers, workload, *other, chosen.rounds)
                 _print_table(compared)
                 result |= compared
             if chosen.against:

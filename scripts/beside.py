@@ -11,22 +11,56 @@ from workers import launch
 from workers.group import Reach
 
 
+def otherwise(
+    what: str, settings: launch.Settings, workload: Workload
+) -> tuple[launch.Settings, Workload]:
+    """Settings and a workload that are these but for one thing.
+
+    Args:
+        what: the name of a backend, ``workers=N`` or ``optimizer=NAME``.
+
+    Raises:
+        InputError: that is nothing to compare with.
+    """
+    name, equals, value = what.partition("=")
+    if not equals:
+        settings = replace(settings, backend=what)
+    elif name == "workers" and value.isdecimal():
+        settings = replace(settings, workers=int(value))
+    elif name == "optimizer":
+        hyperparameters = replace(workload.hyperparameters, optimizer=value)
+        workload = replace(workload, hyperparameters=hyperparameters)
+    else:
+        raise InputError(f"--beside takes a backend, workers=N or optimizer=NAME, not {what!r}")
+    if settings.backend == "mpi":
+        raise InputError(
+            "--beside has no ranks of MPI to start: give --backend mpi, and what takes turns with "
+            "it as --beside"
+        )
+    return settings, workload
+
+
 def compare_beside(
-    group: Group, what: str, settings: launch.Settings, workload: Workload, rounds: int
+    group: Group,
+    workers: int,
+    workload: Workload,
+    settings: launch.Settings,
+    another: Workload,
+    rounds: int,
 ) -> dict[str, float]:
     """Let the steps of a group take turns with those of another one.
 
     Args:
-        group: of ``settings``, with as many workers as they say.
-        what: how the other one differs; see ``_otherwise``.
+        workers: how many the group has, and the other one, too, where its settings do not say.
+        workload: the group's.
+        settings, another: what the other group is, and its workload.
 
     Returns:
         The other one's median step, the ratio of the steps' times, and their difference.
-
-    Raises:
-        InputError: ``what`` is nothing to compare with.
     """
-    others, another = _otherwise(what, settings, workload)
+
+    if settings.workers is None:
+        settings = replace(settings, workers=workers)
 
     def main(reach: Reach) -> dict[str, float]:
         with reach.group(another.hyperparameters.shards) as other:
@@ -34,29 +68,7 @@ def compare_beside(
             own, beside = take_turns(contenders, rounds)
         return _compared(own, beside)
 
-    return launch.run(others, main) or {}
-
-
-def _otherwise(
-    what: str, settings: launch.Settings, workload: Workload
-) -> tuple[launch.Settings, Workload]:
-    """The settings and the workload but for one thing.
-
-    Args:
-        what: the name of a backend, ``workers=N`` or ``optimizer=NAME``.
-    """
-    name, equals, value = what.partition("=")
-    if not equals:
-        others = replace(settings, backend=what)
-    elif name == "workers" and value.isdecimal():
-        others = replace(settings, workers=int(value))
-    elif name == "optimizer":
-        others = settings
-        hyperparameters = replace(workload.hyperparameters, optimizer=value)
-        workload = replace(workload, hyperparameters=hyperparameters)
-    else:
-        raise InputError(f"--beside takes a backend, workers=N or optimizer=NAME, not {what!r}")
-    return others, workload
+    return launch.run(settings, main) or {}
 
 
 def _compared(own: list[float], beside: list[float]) -> dict[str, float]:

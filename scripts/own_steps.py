@@ -47,7 +47,10 @@ def made_up_rows(features: int, classes: int, m: int) -> pa.Table:
 
 
 class OwnSteps:
-    """A contender: the steps of a trainer.
+    """A contender: the steps of a trainer, always of the first epoch.
+
+    So the rows' order, which an epoch of many more batches makes once, is no part of them. To the
+    optimiser, too, the step after the last batch is the first one.
 
     Attributes:
         loss: the last batch's.
