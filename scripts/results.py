@@ -12,7 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from peers.process import LIBRARIES
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from peers.process import LIBRARIES, check_peers
+
+from dist_dnn.errors import InputError
 
 SCRIPTS = Path(__file__).resolve().parent
 PAGE = SCRIPTS / "README.md"
@@ -53,18 +57,23 @@ Result = dict[str, Any]
 
 
 def main() -> int:
-    """Measure and write; the exit status is 1 where a measurement failed."""
+    """Measure and write; the exit status is 1 where a measurement failed, 2 without all peers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the smallest workload alone")
     quick = parser.parse_args().quick
+    try:
+        check_peers(PEERS)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     rows = [("S", 2)] if quick else [(name, shards) for shards in SHARDS for name in WORKLOADS]
     nets = ["S"] if quick else ["M", "L"]
     against = {
-        (name, shards): _benchmark(name, shards, "--against", ",".join(PEERS))
+        (name, shards): benchmark(name, shards, "--against", ",".join(PEERS))
         for name, shards in rows
     }
     beside = {
-        (what, name): _benchmark(name, SHARDS[-1], *flags)
+        (what, name): benchmark(name, SHARDS[-1], *flags)
         for what, (flags, _) in BESIDE.items()
         for name in nets
     }
@@ -73,7 +82,7 @@ def main() -> int:
     return int(None in (*against.values(), *beside.values()))
 
 
-def _benchmark(name: str, shards: int, *flags: str) -> Result | None:
+def benchmark(name: str, shards: int, *flags: str) -> Result | None:
     """What the benchmark gives for a workload; None where it fails."""
     layers, batch_size = WORKLOADS[name]
     chosen = ("--layers", layers, "--batch-size", batch_size, "--shards", str(shards), *flags)

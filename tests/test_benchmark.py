@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import comparisons
 import numpy as np
 import peers.process
 import pytest
+import results
 from against import compare_against, task_of
 from benchmark import main
 from comparisons import Estimate, ratio, take_turns
@@ -250,6 +252,41 @@ def test_results_are_written_between_the_marks(tmp_path: Path) -> None:
     page.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n", encoding="utf-8")
     write_between_marks(page, "new")
     assert page.read_text(encoding="utf-8") == f"before\n\n{BEGIN}\n\nnew\n\n{END}\n\nafter\n"
+
+
+def made_up_result(low: float, high: float) -> dict[str, Any]:
+    """What the benchmark might give: all its ratios within the same interval."""
+    ratio = {"ratio": (low + high) / 2, "ratio_low": low, "ratio_high": high}
+    all_ratios = {
+        name.replace("ratio", f"ratio_to_{what}"): value
+        for what in ("best", "beside")
+        for name, value in ratio.items()
+    }
+    against = dict.fromkeys(LIBRARIES, ratio)
+    return all_ratios | {"against": against, "best_peer": "jax", "gemm_fraction": 0.5}
+
+
+def test_a_bar_is_missed_where_the_whole_interval_lies_below_and_a_failed_row_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def benchmark(name: str, shards: int, *flags: str) -> dict[str, Any] | None:
+        if (name, shards) == ("M", 2):
+            return None
+        return made_up_result(1.0, 1.5) if name == "S" else made_up_result(1.2, 3.0)
+
+    monkeypatch.setattr(sys, "argv", ["results.py"])
+    monkeypatch.setattr(results, "PAGE", tmp_path / "README.md")
+    monkeypatch.setattr(results, "benchmark", benchmark)
+    monkeypatch.setattr(results, "check_peers", lambda names: None)
+    monkeypatch.setattr(results, "version", lambda name: "1.0")
+    results.PAGE.write_text(f"{BEGIN}{END}\n", encoding="utf-8")
+    assert results.main() == 1
+    written = results.PAGE.read_text(encoding="utf-8")
+    assert "| S | 2 | jax | 1.25 (1.00 to 1.50); ≥ 2.00 missed | 1.25" in written
+    assert "| S | 8 | jax | 1.25 (1.00 to 1.50); ≥ 1.20 | 1.25" in written
+    assert "| M | 2 | failed | failed |" in written
+    assert written.count("0.50; ≥") == 3
+    assert "| one worker's step over that of two | 2.10 (1.20 to 3.00); ≥ 1.90 |" in written
 
 
 def test_the_page_has_the_marks() -> None:

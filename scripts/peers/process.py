@@ -5,6 +5,7 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -29,7 +30,7 @@ END_SECONDS = 10.0
 """How long a peer may take to end when it is let go."""
 
 
-def check_peers(names: list[str]) -> None:
+def check_peers(names: Iterable[str]) -> None:
     """Raise InputError unless all these peers are known, and what they need is here."""
     for name in names:
         if name not in LIBRARIES:
