@@ -13,13 +13,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-import pyarrow as pa
+from against import compare_against
+from beside import compare_beside, otherwise
+from comparisons import LEAST_ROUNDS, WARM_UP_STEPS
+from own_steps import BATCHES, Workload
+from peers.process import LIBRARIES, OPTIMIZERS, check_peers
 
 from dist_dnn.checkpoint import Surroundings
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.hyperparameters import Hyperparameters
-from dist_dnn.preparation import prepare
 from dist_dnn.products import Products
 from dist_dnn.recorder import Every, Recorder
 from dist_dnn.rounds import Group
@@ -29,15 +31,8 @@ from dist_dnn.trainer import Keeper, NoKeeper, Trainer
 from workers import launch
 from workers.group import Reach
 
-ROUNDS = 7
-"""Steps and products take turns so often."""
-
-WARM_UP_STEPS = 5
 TURN_SECONDS = 3.0
 """How long steps are made with checkpoints, and without, before the other's turn."""
-
-BATCHES = 4
-"""So many batches of made-up rows are trained on again and again."""
 
 
 def main() -> int:
@@ -67,9 +62,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--optimizer", default="sgd", metavar="NAME")
     parser.add_argument("--steps", type=int, default=70, metavar="N", help="steps to measure")
     parser.add_argument(
+        "--against",
+        type=lambda names: names.split(","),
+        default=[],
+        metavar="NAME,…",
+        help=f"other software, whose steps take turns with ours: {', '.join(LIBRARIES)}",
+    )
+    parser.add_argument(
         "--beside",
-        metavar="NAME",
-        help="another backend, whose steps take turns: the ratio of the medians is measured, too",
+        metavar="BACKEND|workers=N|optimizer=NAME",
+        help="the same steps but for one thing, which take turns with these",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=LEAST_ROUNDS, metavar="N", help="how often turns are taken"
     )
     parser.add_argument(
         "--checkpoint-every",
@@ -89,7 +94,7 @@ def _layers(text: str) -> tuple[int, ...]:
     return layers
 
 
-def measure(chosen: argparse.Namespace) -> dict[str, float] | None:
+def measure(chosen: argparse.Namespace) -> dict[str, Any] | None:
     """Alternate steps and products in one group of workers; medians over all of them.
 
     Returns:
@@ -98,8 +103,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, float] | None:
     Raises:
         InputError, RunError: as training does.
     """
-    if chosen.steps < 1:
-        raise InputError(f"--steps must be above 0, not {chosen.steps}")
+    _check(chosen)
     hyperparameters = Hyperparameters(
         hidden=chosen.layers[1:-1],
         optimizer=chosen.optimizer,
@@ -107,75 +111,50 @@ def measure(chosen: argparse.Namespace) -> dict[str, float] | None:
         batch_size=chosen.batch_size,
         shards=chosen.shards,
     )
+    workload = Workload(chosen.layers, hyperparameters)
+    settings = launch.Settings(chosen.backend, chosen.workers)
+    other = None if chosen.beside is None else otherwise(chosen.beside, settings, workload)
 
-    def main(reach: Reach) -> dict[str, float]:
+    def main(reach: Reach) -> dict[str, Any]:
         with reach.group(chosen.shards) as group:
-            result = _drive(group, chosen, hyperparameters)
-            if chosen.beside is not None:
-                beside = launch.Settings(chosen.beside, reach.workers)
-                compared = launch.run(
-                    beside, lambda other: _beside(group, other, chosen, hyperparameters)
+            result = _drive(group, chosen, workload)
+            _print_table(result)
+            if other is not None:
+                compared = compare_beside(group, reach.workers, workload, *other, chosen.rounds)
+                _print_table(compared)
+                result |= compared
+            if chosen.against:
+                result |= compare_against(
+                    chosen.against, group, reach.workers, workload, chosen.rounds
                 )
-                result |= compared or {}
         return result
 
-    settings = launch.Settings(chosen.backend, chosen.workers)
-    result = launch.run(settings, main)
-    if result is not None:
-        _print_table(result)
-    return result
+    return launch.run(settings, main)
 
 
-def _drive(
-    group: Group, chosen: argparse.Namespace, hyperparameters: Hyperparameters
-) -> dict[str, float]:
-    trainer = _trainer(group, chosen, hyperparameters)
-    result = _summary(_times(group, trainer, chosen), chosen.batch_size)
+def _check(chosen: argparse.Namespace) -> None:
+    if chosen.steps < 1:
+        raise InputError(f"--steps must be above 0, not {chosen.steps}")
+    least = LEAST_ROUNDS if chosen.against or chosen.beside is not None else 1
+    if chosen.rounds < least:
+        raise InputError(f"--rounds must be at least {least} here, not {chosen.rounds}")
+    check_peers(chosen.against)
+    if chosen.against and chosen.optimizer not in OPTIMIZERS:
+        raise InputError(
+            f"--against compares {' and '.join(OPTIMIZERS)}, not {chosen.optimizer}: "
+            f"choose one of them as --optimizer"
+        )
+
+
+def _drive(group: Group, chosen: argparse.Namespace, workload: Workload) -> dict[str, Any]:
+    trainer = workload.trainer(group)
+    result: dict[str, Any] = _summary(_times(group, trainer, chosen), chosen.batch_size)
     if chosen.checkpoint_every is not None:
         every = Every.parse(chosen.checkpoint_every)
-        result["rate_with_checkpoints"] = _rate_with_checkpoints(trainer, hyperparameters, every)
+        result["rate_with_checkpoints"] = _rate_with_checkpoints(
+            trainer, workload.hyperparameters, every, chosen.rounds
+        )
     return result
-
-
-def _trainer(group: Group, chosen: argparse.Namespace, hyperparameters: Hyperparameters) -> Trainer:
-    table = made_up_rows(chosen.layers[0], chosen.layers[-1], BATCHES * chosen.batch_size)
-    return Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
-
-
-def _beside(
-    group: Group, reach: Reach, chosen: argparse.Namespace, hyperparameters: Hyperparameters
-) -> dict[str, float]:
-    with reach.group(chosen.shards) as other:
-        return _compare(group, other, chosen, hyperparameters)
-
-
-def _compare(
-    group: Group, other: Group, chosen: argparse.Namespace, hyperparameters: Hyperparameters
-) -> dict[str, float]:
-    """Let the steps of two groups take turns: medians, and how much longer the first one's are."""
-    trainers = [_trainer(each, chosen, hyperparameters) for each in (group, other)]
-    medians: list[list[float]] = [[], []]
-    for trainer in trainers:
-        _seconds_of_steps(trainer, WARM_UP_STEPS)
-    for number in range(ROUNDS):
-        for which in (0, 1) if number % 2 else (1, 0):
-            seconds = _seconds_of_steps(trainers[which], -(-chosen.steps // ROUNDS))
-            medians[which].append(statistics.median(seconds))
-    own, beside = medians
-    return {
-        "beside_step_ms_median": 1e3 * statistics.median(beside),
-        "ratio_to_beside": statistics.median(a / b for a, b in zip(own, beside, strict=True)),
-        "ms_more_than_beside": 1e3
-        * statistics.median(a - b for a, b in zip(own, beside, strict=True)),
-    }
-
-
-def _seconds_of_steps(trainer: Trainer, steps: int) -> list[float]:
-    seconds = []
-    for step in range(steps):
-        trainer.step(1, step % BATCHES)
-        seconds.append(trainer.times.step)
-    return seconds
 
 
 def _times(group: Group, trainer: Trainer, chosen: argparse.Namespace) -> dict[str, list[float]]:
@@ -188,8 +167,9 @@ def _times(group: Group, trainer: Trainer, chosen: argparse.Namespace) -> dict[s
     for number in range(WARM_UP_STEPS):
         trainer.step(1, number % BATCHES)
     repetitions = _repetitions(products)
-    for number in range(ROUNDS):
-        for step in range(chosen.steps * number // ROUNDS, chosen.steps * (number + 1) // ROUNDS):
+    for number in range(chosen.rounds):
+        first, last = (chosen.steps * turn // chosen.rounds for turn in (number, number + 1))
+        for step in range(first, last):
             trainer.step(1, step % BATCHES)
             for name, seconds in vars(trainer.times).items():
                 times[name].append(seconds)
@@ -200,7 +180,7 @@ def _times(group: Group, trainer: Trainer, chosen: argparse.Namespace) -> dict[s
 
 
 def _rate_with_checkpoints(
-    trainer: Trainer, hyperparameters: Hyperparameters, every: Every
+    trainer: Trainer, hyperparameters: Hyperparameters, every: Every, rounds: int
 ) -> float:
     """Steps a second with checkpoints over those without, taking turns: the median ratio."""
     state = trainer.state
@@ -211,7 +191,7 @@ def _rate_with_checkpoints(
         directory.begin(state, stack)
         with Recorder(directory, state, every) as recorder:
             ratios = []
-            for number in range(ROUNDS):
+            for number in range(rounds):
                 turns = (NoKeeper(), recorder) if number % 2 else (recorder, NoKeeper())
                 rates = {turn: _rate(trainer, turn) for turn in turns}
                 ratios.append(rates.pop(recorder) / rates.popitem()[1])
@@ -235,14 +215,6 @@ def _repetitions(products: Any) -> int:
     began = perf_counter()
     products.run(3)
     return max(3, int(0.1 / (perf_counter() - began) * 3))
-
-
-def made_up_rows(features: int, classes: int, m: int) -> pa.Table:
-    """A table of m rows: x, a list of float32 numbers, and y, a class."""
-    random = np.random.default_rng(0)
-    x: Any = pa.array(random.standard_normal(m * features, np.float32))
-    y = pa.array(np.arange(m) % classes)
-    return pa.table({"x": pa.FixedSizeListArray.from_arrays(x, features), "y": y})
 
 
 def _summary(times: dict[str, list[float]], batch_size: int) -> dict[str, float]:
