@@ -1,5 +1,6 @@
 """How fast this machine computes the steps of a network, and what a round costs it."""
 
+import math
 import os
 import statistics
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from dist_dnn.errors import InputError
 from dist_dnn.front.api import import_launch
-from dist_dnn.front.planning import Core, Work
+from dist_dnn.front.planning import Core, Memory, Work
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.idling import Idling
 from dist_dnn.nn.network import Network
@@ -244,22 +245,48 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def measure_round(workers: int, compute: float) -> float:
-    """Seconds that a round of local workers takes beside the computing.
+def measure_sharing(training: Training, workers: int, compute: float, update: float) -> Memory:
+    """Measure what a round of local workers takes beside the computing, and how they crowd.
 
     Args:
+        training: whose products show how workers that compute at once slow each other.
         workers: how many, at most as many as there are cores.
         compute: seconds that they compute: whoever waits for long has to be woken.
+        update: seconds that the driver computes between two rounds.
     """
-    nanoseconds = round(1e9 * min(compute, LONGEST_IDLING))
+    idle = round(1e9 * min(compute, LONGEST_IDLING))
+    pause = min(update, LONGEST_IDLING)
+    layers = _measurable(training.layers)
+    planned = -(-training.batch_size // training.shards)
+    rows = min(planned, BLOCK_ROWS, _most_rows(layers, MOST_FLOPS / 4))
+    network = Network(layers, loss="half_squared_error").arguments()
 
-    def drive(group: Group) -> float:
-        rounds = group.open(Idling, {})
-        [seconds] = _medians([_timed(lambda: rounds.run(nanoseconds))])
-        return seconds
+    def products(group: Group) -> Callable[[int], float]:
+        options = {"network": network, "batch_size": rows * group.shards}
+        rounds = group.open(Products, options)
+        return lambda times: _timed(lambda: rounds.run(times))() / times
 
-    seconds = _beside([workers], workers, lambda groups: drive(groups[0]))
-    return max(0.0, seconds - nanoseconds * 1e-9)
+    def drive(groups: list[Group]) -> Memory:
+        [group] = groups
+        launch = import_launch()
+        alone = launch.run(launch.Settings("local", 0), lambda reach: products(reach.group(1)))
+        together = products(group)
+        times = max(1, math.ceil(LONGEST_IDLING / max(alone(1), alone(1))))
+        idling = group.open(Idling, {})
+
+        def idle_round() -> float:
+            end = perf_counter() + pause
+            while perf_counter() < end:
+                pass
+            return _timed(lambda: idling.run(idle))()
+
+        seconds, one, all_at_once = _medians(
+            [idle_round, lambda: alone(times), lambda: together(times)]
+        )
+        crowding = max(1.0, all_at_once / one) if workers > 1 else 1.0
+        return Memory(max(0.0, seconds - idle * 1e-9), crowding)
+
+    return _beside([workers], workers, drive)
 
 
 def measure_steps(training: Training, workers: Sequence[int]) -> dict[int, float]:

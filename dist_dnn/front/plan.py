@@ -9,7 +9,7 @@ from dist_dnn.front.measuring import (
     Training,
     cores,
     measure_core,
-    measure_round,
+    measure_sharing,
     measure_steps,
 )
 from dist_dnn.front.planning import (
@@ -57,7 +57,7 @@ def plan_command(chosen: Any) -> None:
     else:
         core, extrapolated = measure_core(training, chosen.workers)
     if chosen.bandwidth is None:
-        reach: Reach = _memory(core, work, chosen.workers)
+        reach: Reach = _memory(core, work, training, chosen.workers)
     else:
         latency = LATENCY if chosen.latency is None else chosen.latency
         reach = Wires(chosen.bandwidth, latency)
@@ -124,10 +124,11 @@ def _other_core(flops: float, optimizer: str) -> Core:
     )
 
 
-def _memory(core: Core, work: Work, workers: int) -> Memory:
+def _memory(core: Core, work: Work, training: Training, workers: int) -> Memory:
     """This machine's memory, with a round of as many workers as it has cores for."""
     compute = core.compute(work, -(-work.shards // workers))
-    return Memory(measure_round(min(workers, cores()), compute))
+    update = work.parameters * core.update
+    return measure_sharing(training, min(workers, cores()), compute, update)
 
 
 def _verify(core: Core, work: Work, training: Training) -> list[dict[str, float]]:
@@ -138,7 +139,7 @@ def _verify(core: Core, work: Work, training: Training) -> list[dict[str, float]
     """
     counts = [each for each in VERIFIED_WORKERS if each <= min(cores(), work.shards)]
     predicted = {
-        each: Planner(work, core, _memory(core, work, each)).predict(each).seconds
+        each: Planner(work, core, _memory(core, work, training, each)).predict(each).seconds
         for each in counts
     }
     if predicted[1] > LONGEST_STEP:

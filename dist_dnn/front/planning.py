@@ -168,6 +168,9 @@ class Exchange:
 class Reach(Protocol):
     """What lies between the workers."""
 
+    def slowdown(self, workers: int) -> float:
+        """How much longer so many workers compute at once than one by itself; at least 1."""
+
     def broadcast(self, exchange: Exchange) -> float:
         """Seconds until all workers have the parameters."""
 
@@ -186,6 +189,9 @@ class Wires:
 
     bandwidth: float
     latency: float
+
+    def slowdown(self, workers: int) -> float:
+        return 1.0
 
     def broadcast(self, exchange: Exchange) -> float:
         levels, others = (exchange.workers - 1).bit_length(), exchange.workers - 1
@@ -209,9 +215,14 @@ class Memory:
 
     Attributes:
         round: seconds to begin a round and to learn that it has ended.
+        crowding: how much longer products take when several workers compute at once; at least 1.
     """
 
     round: float
+    crowding: float
+
+    def slowdown(self, workers: int) -> float:
+        return self.crowding if workers > 1 else 1.0
 
     def broadcast(self, exchange: Exchange) -> float:
         return self.round
@@ -288,7 +299,7 @@ class Planner:
         exchange = self._exchange(workers)
         added = exchange.additions * max(exchange.slices) * self.core.addition
         return (
-            self.core.compute(work, -(-work.shards // workers)),
+            self.core.compute(work, -(-work.shards // workers)) * self.reach.slowdown(workers),
             self.reach.broadcast(exchange),
             self.reach.reduce(exchange) + added * (workers > 1),
             work.parameters * self.core.update,
