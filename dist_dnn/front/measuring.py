@@ -126,9 +126,8 @@ def _measure_core(reach: Any, training: Training, workers: int) -> Speed:
     if layers != training.layers:
         extrapolated.append(f"from layers {'-'.join(map(str, layers))}")
     network = Network(layers, loss="half_squared_error")
-    planned = -(-training.batch_size // training.shards)
-    rows = min(planned, BLOCK_ROWS, _most_rows(layers, MOST_FLOPS / 2))
-    if rows < min(planned, BLOCK_ROWS):
+    rows = _block_rows(training, layers)
+    if rows < min(-(-training.batch_size // training.shards), BLOCK_ROWS):
         extrapolated.append(f"from blocks of {rows:,} rows")
     points = [
         Training(layers, held * count, held, training.optimizer)
@@ -164,6 +163,12 @@ def _measurable(layers: tuple[int, ...]) -> tuple[int, ...]:
         if parameters <= MOST_PARAMETERS and smaller[0] * smaller[-1] <= MOST_NUMBERS:
             return smaller
         part *= 0.9
+
+
+def _block_rows(training: Training, layers: tuple[int, ...]) -> int:
+    """The rows of the training's blocks, or as many of them as are measured."""
+    rows = -(-training.batch_size // training.shards)
+    return min(rows, BLOCK_ROWS, _most_rows(layers, MOST_FLOPS / 2))
 
 
 def _most_rows(layers: tuple[int, ...], flops: float) -> int:
@@ -256,32 +261,22 @@ def measure_sharing(training: Training, workers: int, compute: float, update: fl
     """
     idle = round(1e9 * min(compute, LONGEST_IDLING))
     pause = min(update, LONGEST_IDLING)
-    layers = _measurable(training.layers)
-    planned = -(-training.batch_size // training.shards)
-    rows = min(planned, BLOCK_ROWS, _most_rows(layers, MOST_FLOPS / 4))
-    network = Network(layers, loss="half_squared_error").arguments()
-
-    def products(group: Group) -> Callable[[int], float]:
-        options = {"network": network, "batch_size": rows * group.shards}
-        rounds = group.open(Products, options)
-        return lambda times: _timed(lambda: rounds.run(times))() / times
+    launch = import_launch()
 
     def drive(groups: list[Group]) -> Memory:
         [group] = groups
-        launch = import_launch()
-        alone = launch.run(launch.Settings("local", 0), lambda reach: products(reach.group(1)))
-        together = products(group)
-        times = max(1, math.ceil(LONGEST_IDLING / max(alone(1), alone(1))))
         idling = group.open(Idling, {})
-
-        def idle_round() -> float:
-            end = perf_counter() + pause
-            while perf_counter() < end:
-                pass
-            return _timed(lambda: idling.run(idle))()
-
+        together = _products(group, training)
+        alone = launch.run(
+            launch.Settings("local", 0), lambda reach: _products(reach.group(1), training)
+        )
+        times = math.ceil(LONGEST_IDLING / alone(1))
         seconds, one, all_at_once = _medians(
-            [idle_round, lambda: alone(times), lambda: together(times)]
+            [
+                _after(pause, _timed(lambda: idling.run(idle))),
+                lambda: alone(times),
+                lambda: together(times),
+            ]
         )
         crowding = max(1.0, all_at_once / one) if workers > 1 else 1.0
         return Memory(max(0.0, seconds - idle * 1e-9), crowding)
@@ -289,18 +284,28 @@ def measure_sharing(training: Training, workers: int, compute: float, update: fl
     return _beside([workers], workers, drive)
 
 
+def _products(group: Group, training: Training) -> Callable[[int], float]:
+    """What does a block's products so many times in each worker, and returns a time's seconds."""
+    layers = _measurable(training.layers)
+    rows = _block_rows(training, layers)
+    network = Network(layers, loss="half_squared_error")
+    options = {"network": network.arguments(), "batch_size": rows * group.shards}
+    rounds = group.open(Products, options)
+    return lambda times: _timed(lambda: rounds.run(times))() / times
+
+
 def measure_steps(training: Training, workers: Sequence[int]) -> dict[int, float]:
     """Seconds of a step of so many local workers each; they take turns.
 
     Raises:
-        InputError: its rows do not fit in a part of the memory.
+        InputError: they do not fit in a part of the memory.
     """
-    needed = 4 * len(workers) * training.rows * training.layers[0] * 3
+    needed = sum(_bytes(training, each) for each in workers)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > MEMORY_PART * memory:
         raise InputError(
-            f"--verify would need {needed:.1e} bytes for made-up rows, and this machine has "
-            f"{memory:.1e}: give a smaller --batch-size"
+            f"--verify would need {needed:.1e} bytes, more than {MEMORY_PART:.0%} of this "
+            f"machine's {memory:.1e}: give a smaller --batch-size, or fewer units"
         )
 
     def drive(groups: list[Group]) -> list[float]:
@@ -308,6 +313,14 @@ def measure_steps(training: Training, workers: Sequence[int]) -> dict[int, float
 
     medians = _beside(workers, training.shards, drive)
     return dict(zip(workers, medians, strict=True))
+
+
+def _bytes(training: Training, workers: int) -> int:
+    """About what a training takes: its rows in the table and in the workers, and its vectors."""
+    rows = 3 * training.rows * training.layers[0]
+    network = Network(training.layers, loss="half_squared_error")
+    slots = workers * (1 + training.shards.bit_length())
+    return 4 * (rows + network.parameter_count * (4 + slots))
 
 
 def _beside(workers: Sequence[int], shards: int, drive: Callable[[list[Group]], Result]) -> Result:
@@ -340,6 +353,18 @@ def _timed(call: Callable[[], object]) -> Callable[[], float]:
         return perf_counter() - began
 
     return timed
+
+
+def _after(pause: float, call: Callable[[], float]) -> Callable[[], float]:
+    """What is busy for some seconds, and makes the call then."""
+
+    def called() -> float:
+        end = perf_counter() + pause
+        while perf_counter() < end:
+            pass
+        return call()
+
+    return called
 
 
 def _stepping(trainer: Trainer) -> Callable[[], float]:
