@@ -29,7 +29,7 @@ from dist_dnn.trainer import Trainer
 
 Result = TypeVar("Result")
 
-MOST_PARAMETERS = 2**24
+MOST_PARAMETERS = 10**7
 """Larger networks are measured with fewer units a layer."""
 
 MOST_NUMBERS = 2**25
