@@ -67,6 +67,7 @@ RESUME = "train data.parquet --out run --resume --workers 0"
 EVALUATE = "evaluate run data.parquet"
 PREDICT = "predict run data.parquet --out new.parquet"
 DIGEST = "digest run"
+PLAN = "plan 784 10 --batch-size 8"
 
 
 # Folders
@@ -495,6 +496,26 @@ CASES = {
     "shapes of -1": Case("shapes 784 -1 10", ("layer 1", "at least 1")),
     "shapes of words": Case("shapes 784 ten", ("whole number", "'ten'")),
     "shapes of batch 0": Case("shapes 784 10 --batch-size 0", ("--batch-size", "above 0")),
+    "plan of one": Case("plan 784 --batch-size 8", ("n[0] and n[L]",)),
+    "plan without a batch": Case("plan 784 10", ("--batch-size", "plan --help")),
+    "plan of batch 0": Case("plan 784 10 --batch-size 0", ("--batch-size", "above 0")),
+    "plan of 0 workers": Case(f"{PLAN} --workers 0", ("--workers", "from 1 to 1,024")),
+    "plan of many workers": Case(f"{PLAN} --workers 1025", ("--workers", "from 1 to 1,024")),
+    "plan of few shards": Case(
+        f"{PLAN} --workers 9 --shards 8", ("9 workers", "8 shards", "--shards 9")
+    ),
+    "plan of no unit": Case(f"{PLAN} --bandwidth 10", ("--bandwidth", "10Gb/s", "'10'")),
+    "plan of bandwidth 0": Case(f"{PLAN} --bandwidth 0Gb/s", ("--bandwidth", "above 0")),
+    "plan of a rate in bits": Case(f"{PLAN} --flops 9Gb/s", ("--flops", "90GFLOP/s", "'9Gb/s'")),
+    "plan of latency -1": Case(
+        f"{PLAN} --bandwidth 1GB/s --latency=-1us", ("--latency", "50us", "'-1us'")
+    ),
+    "plan of latency alone": Case(f"{PLAN} --latency 1us", ("--latency", "--bandwidth")),
+    "plan of flops alone": Case(f"{PLAN} --flops 9GFLOP/s", ("--flops", "--bandwidth")),
+    "plan verified elsewhere": Case(
+        f"{PLAN} --flops 9GFLOP/s --bandwidth 1GB/s --verify", ("--verify", "--flops")
+    ),
+    "plan of unknown optimizer": Case(f"{PLAN} --optimizer lion", ("--optimizer", "'lion'")),
     "check unknown backend": Case("check --backend dask", ("backend", "local", "'dask'")),
     # model files
     "model is empty": Case(DIGEST, ("run/model.safetensors", NEITHER), model_file("")),
