@@ -5,7 +5,6 @@ import os
 import platform
 import socket
 from contextlib import AbstractContextManager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +96,14 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, Any, An
 
 def environment() -> dict[str, Any]:
     """This machine and its software, for the record."""
+    import pyarrow  # loaded already, unlike importlib.metadata, which knows its version too
+
     return {
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
-        "pyarrow": version("pyarrow"),
+        "pyarrow": pyarrow.__version__,
         **arithmetic(),
         "blas": blas_libraries(),
     }
