@@ -46,6 +46,15 @@ class Shard:
         np.take(self.truth, chosen, out=classes, mode="clip")
         np.take(self._columns, classes, axis=0, out=Y.T, mode="clip")
 
+    def neighbours(self, first: int, stop: int, Y: NDArray[np.float32]) -> NDArray[np.float32]:
+        """X (n[0], m) of the rows [first, stop), a view; their Y (n[L], m) is copied as above."""
+        truth = self.truth[first:stop]
+        if self._columns is None:
+            np.copyto(Y.T, truth)
+        else:
+            np.take(self._columns, truth, axis=0, out=Y.T, mode="clip")
+        return self.X[first:stop].T
+
 
 class Dataset:
     """The selected rows of a source, by logical shard.
@@ -54,12 +63,17 @@ class Dataset:
         source: where the rows are.
         rows: which of them.
         columns: the features.
-        target: the name of the target's column.
+        target: the name of the target's column; None where it is not read.
         shards: S.
     """
 
     def __init__(
-        self, source: Source, rows: Rows, columns: tuple[Column, ...], target: str, shards: int
+        self,
+        source: Source,
+        rows: Rows,
+        columns: tuple[Column, ...],
+        target: str | None,
+        shards: int,
     ) -> None:
         self.source = source
         self.rows = rows
@@ -72,7 +86,8 @@ class Dataset:
     @property
     def names(self) -> list[str]:
         """The columns that are read."""
-        return list(dict.fromkeys([*(column.name for column in self.columns), self.target]))
+        target = [] if self.target is None else [self.target]
+        return list(dict.fromkeys([*(column.name for column in self.columns), *target]))
 
     def origin(self) -> dict[str, Any]:
         """Where the rows come from, as a checkpoint remembers it."""
@@ -105,6 +120,14 @@ class Dataset:
             description["shards"],
         )
 
+    def stream(self, shard: int, chunk: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+        """What ``chunks`` gives from that chunk on, read as it is asked for, and not kept."""
+        first, stop = shard_range(self.rows.count, shard, self.shards)
+        first += chunk * CHUNK_ROWS
+        for batch in _in_chunks(self._batches(first, stop)):
+            yield batch, self.rows.numbers(first, first + batch.num_rows)
+            first += batch.num_rows
+
     def chunks(self, shard: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
         """The shard's rows in chunks of CHUNK_ROWS, with their numbers in the source."""
         if shard not in self._tables:
@@ -112,7 +135,7 @@ class Dataset:
         table = self._tables[shard]
         numbers = self._numbers(shard)
         for first in range(0, len(numbers), CHUNK_ROWS):
-            [batch] = table.slice(first, CHUNK_ROWS).combine_chunks().to_batches()
+            batch = _one_batch(table.slice(first, CHUNK_ROWS))
             yield batch, numbers[first : first + CHUNK_ROWS]
 
     def shard(self, shard: int, features: Features, target: Target) -> Shard:
@@ -137,7 +160,7 @@ class Dataset:
         for batch, numbers in self.chunks(shard):
             chunk = slice(done, done + batch.num_rows)
             features.fill(batch, numbers, self.source.name, X[chunk])
-            values = target.encode(batch.column(self.target), numbers, self.source.name)
+            values = target.encode(batch.column(target.name), numbers, self.source.name)
             truth[chunk] = values.reshape(truth[chunk].shape)
             done = chunk.stop
         return Shard(X, truth, target.outputs)
@@ -146,17 +169,35 @@ class Dataset:
         return self.rows.numbers(*shard_range(self.rows.count, shard, self.shards))
 
     def _read(self, shard: int) -> pa.Table:
-        numbers = self._numbers(shard)
         schema = pa.schema([self.source.schema.field(name) for name in self.names])
-        if len(numbers) == 0:
-            return schema.empty_table()
-        row = int(numbers[0])
-        batches = []
-        for batch in self.source.batches(self.names, row, int(numbers[-1]) + 1):
-            first, stop = np.searchsorted(numbers, (row, row + batch.num_rows))
+        first, stop = shard_range(self.rows.count, shard, self.shards)
+        return pa.Table.from_batches(self._batches(first, stop), schema)
+
+    def _batches(self, first: int, stop: int) -> Iterator[pa.RecordBatch]:
+        """The selected rows at the positions [first, stop), as they come from the source."""
+        if first >= stop:
+            return
+        row = int(self.rows.numbers(first, first + 1)[0])
+        [last] = self.rows.numbers(stop - 1, stop)
+        for batch in self.source.batches(self.names, row, int(last) + 1):
+            chosen = self.rows.mask(row, row + batch.num_rows)
             row += batch.num_rows
-            if stop - first < batch.num_rows:
-                chosen: Any = pa.array(numbers[first:stop] - (row - batch.num_rows))
-                batch = batch.take(chosen)
-            batches.append(batch)
-        return pa.Table.from_batches(batches, schema)
+            yield batch if chosen.all() else batch.filter(pa.array(chosen))
+
+
+def _in_chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The rows of batches in chunks of CHUNK_ROWS, the last one shorter."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        table = pa.Table.from_batches([*waiting, batch])
+        whole = table.num_rows // CHUNK_ROWS * CHUNK_ROWS
+        for first in range(0, whole, CHUNK_ROWS):
+            yield _one_batch(table.slice(first, CHUNK_ROWS))
+        waiting = table.slice(whole).to_batches()
+    if waiting:
+        yield _one_batch(pa.Table.from_batches(waiting))
+
+
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    [batch] = table.combine_chunks().to_batches()
+    return batch
