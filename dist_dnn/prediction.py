@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dist_dnn.data.dataset import Dataset
+from dist_dnn.data.dataset import Dataset, Reader
 from dist_dnn.data.features import Features
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import Source
@@ -38,8 +38,8 @@ class Prediction(Task):
     In the total, every part is what one worker has put there, plus zeros. To the last bit: −0 + 0
     would be 0 where there is another worker, so it is made 0 everywhere.
 
-    Shards take turns by steps of ``stride``: 0, stride, 2 stride … come first, then 1, 1 + stride
-    and so on. A worker that holds ``stride`` neighbours or less reads one of them at a time.
+    A part goes through ``stride`` neighbours one by one, turn by turn, and so through rows that
+    follow each other: the first through shards 0 … stride − 1, and so on.
 
     Options: dataset, network (the arguments of Network), features (their JSON), shards, stride,
     chunks.
@@ -57,8 +57,9 @@ class Prediction(Task):
         self.parameters = Parameters(self.network, exchange.broadcast.single)
         self.memory = np.zeros(Arrays.size(self.network, CHUNK_ROWS), np.float32)
         self.arrays: dict[int, Arrays] = {}
-        self.streams: dict[int, tuple[int, Iterator[Any]]] = {}
-        """Of each shard in work: the chunk that comes next, and what reads it."""
+        self.readers = {
+            leaf.shard // self.stride: Reader(self.dataset) for leaf in exchange.additions.leaves
+        }
 
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
@@ -74,24 +75,20 @@ class Prediction(Task):
             single.fill(0)
             parts = single.reshape(-1, self.chunks * CHUNK_ROWS, self.network.layer_sizes[-1])
             for self.shard in range(first, stop):
-                if self.shard % self.stride == turn:
-                    self._predict(chunk, parts[self.shard // self.stride])
+                part, of_part = divmod(self.shard, self.stride)
+                if of_part == turn:
+                    self._predict(chunk, self.readers[part], parts[part])
 
-    def _predict(self, chunk: int, part: NDArray[np.float32]) -> None:
+    def _predict(self, chunk: int, reader: Reader, part: NDArray[np.float32]) -> None:
         """Ŷ of a shard's next chunks into its part, as rows."""
-        next_chunk, stream = self.streams.pop(self.shard, (-1, iter(())))
-        if chunk != next_chunk:  # it is begun, or a round is made again
-            stream = self.dataset.stream(self.shard, chunk)
-        done = 0
-        while done < len(part) and (read := next(stream, None)) is not None:
-            batch, numbers = read
+        begin, end = shard_range(self.dataset.rows.count, self.shard, self.dataset.shards)
+        begin += chunk * CHUNK_ROWS
+        for first in range(begin, min(begin + len(part), end), CHUNK_ROWS):
+            batch, numbers = reader.read(first, min(first + CHUNK_ROWS, end))
             arrays = self._arrays(batch.num_rows)
             self.features.fill(batch, numbers, self.dataset.source.name, arrays.X.T)
             A = forward(self.parameters, arrays)
-            np.add(A.T, 0, out=part[done : done + batch.num_rows])
-            done += batch.num_rows
-        if done == len(part):
-            self.streams[self.shard] = chunk + self.chunks, stream
+            np.add(A.T, 0, out=part[first - begin :][: batch.num_rows])
 
     def _arrays(self, m: int) -> Arrays:
         if m not in self.arrays:

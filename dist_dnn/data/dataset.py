@@ -120,14 +120,6 @@ class Dataset:
             description["shards"],
         )
 
-    def stream(self, shard: int, chunk: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
-        """What ``chunks`` gives from that chunk on, read as it is asked for, and not kept."""
-        first, stop = shard_range(self.rows.count, shard, self.shards)
-        first += chunk * CHUNK_ROWS
-        for batch in _in_chunks(self._batches(first, stop)):
-            yield batch, self.rows.numbers(first, first + batch.num_rows)
-            first += batch.num_rows
-
     def chunks(self, shard: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
         """The shard's rows in chunks of CHUNK_ROWS, with their numbers in the source."""
         if shard not in self._tables:
@@ -171,9 +163,9 @@ class Dataset:
     def _read(self, shard: int) -> pa.Table:
         schema = pa.schema([self.source.schema.field(name) for name in self.names])
         first, stop = shard_range(self.rows.count, shard, self.shards)
-        return pa.Table.from_batches(self._batches(first, stop), schema)
+        return pa.Table.from_batches(self.batches(first, stop), schema)
 
-    def _batches(self, first: int, stop: int) -> Iterator[pa.RecordBatch]:
+    def batches(self, first: int, stop: int) -> Iterator[pa.RecordBatch]:
         """The selected rows at the positions [first, stop), as they come from the source."""
         if first >= stop:
             return
@@ -185,19 +177,40 @@ class Dataset:
             yield batch if chosen.all() else batch.filter(pa.array(chosen))
 
 
-def _in_chunks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The rows of batches in chunks of CHUNK_ROWS, the last one shorter."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        table = pa.Table.from_batches([*waiting, batch])
-        whole = table.num_rows // CHUNK_ROWS * CHUNK_ROWS
-        for first in range(0, whole, CHUNK_ROWS):
-            yield _one_batch(table.slice(first, CHUNK_ROWS))
-        waiting = table.slice(whole).to_batches()
-    if waiting:
-        yield _one_batch(pa.Table.from_batches(waiting))
-
-
 def _one_batch(table: pa.Table) -> pa.RecordBatch:
     [batch] = table.combine_chunks().to_batches()
     return batch
+
+
+class Reader:
+    """Reads the rows of a data set forwards, without keeping them.
+
+    Args:
+        dataset: whose rows they are.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._waiting: list[pa.RecordBatch] = []
+        self._position = -1
+
+    def read(self, first: int, stop: int) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
+        """The rows at the positions [first, stop), with their numbers in the source.
+
+        It is cheap where they follow those that were read before.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        if first != self._position:
+            self._batches = self.dataset.batches(first, self.dataset.rows.count)
+            self._waiting = []
+        missing = stop - first - sum(batch.num_rows for batch in self._waiting)
+        while missing > 0:
+            self._waiting.append(next(self._batches))
+            missing -= self._waiting[-1].num_rows
+        table = pa.Table.from_batches(self._waiting)
+        self._waiting = table.slice(stop - first).to_batches()
+        self._position = stop
+        return _one_batch(table.slice(0, stop - first)), self.dataset.rows.numbers(first, stop)
