@@ -55,8 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, metavar="N", help="default 2, or all ranks of MPI")
     parser.add_argument("--backend", default="local", metavar="NAME")
     parser.add_argument("--shards", type=int, default=8, metavar="S")
-    parser.add_argument("--rows", type=int, metavar="M", help="default: a chunk for each shard")
-    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="turns; default 7")
+    parser.add_argument("--rows", type=int, metavar="M", help="default: 4 chunks a shard")
+    parser.add_argument(
+        "--row-groups", type=int, default=1, metavar="N", help="of the Parquet file; default 1"
+    )
+    parser.add_argument("--turns", type=int, default=7, metavar="N", help="default 7")
     return parser
 
 
@@ -72,11 +75,12 @@ def _layers(text: str) -> tuple[int, ...]:
 
 def measure(reach: Reach, chosen: argparse.Namespace) -> dict[str, Any]:
     """Let products, evaluation and prediction take turns in one group of workers."""
-    rows = chosen.rows or chosen.shards * CHUNK_ROWS
+    rows = chosen.rows or 4 * chosen.shards * CHUNK_ROWS
     hyperparameters = Hyperparameters(hidden=chosen.layers[1:-1], shards=chosen.shards)
     with TemporaryDirectory() as folder, reach.group(chosen.shards) as group:
         table = Path(folder, "rows.parquet")
-        parquet.write_table(_made_up_rows(chosen.layers[0], chosen.layers[-1], rows), table)
+        made_up = _made_up_rows(chosen.layers[0], chosen.layers[-1], rows)
+        parquet.write_table(made_up, table, row_group_size=-(-rows // chosen.row_groups))
         experiment = prepare(group, str(table), "y", hyperparameters)
         trainer = Trainer(group, experiment, hyperparameters)
         model = experiment.model(trainer.parameters, chosen.shards)
@@ -84,12 +88,13 @@ def measure(reach: Reach, chosen: argparse.Namespace) -> dict[str, Any]:
         for work in works.values():
             work()  # reads, and makes its arrays
         times: dict[str, list[float]] = {name: [] for name in works}
-        for _ in range(chosen.rounds):
+        for _ in range(chosen.turns):
             for name, work in works.items():
                 times[name].append(_seconds(work))
     return {
         "rows": rows,
-        "rounds": chosen.rounds,
+        "row_groups": chosen.row_groups,
+        "turns": chosen.turns,
         **_fraction("evaluation", times),
         **_fraction("prediction", times),
     }

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dist_dnn.data.features import Column, Features
 from dist_dnn.data.holdout import Rows
-from dist_dnn.data.sources import Source, reopen
+from dist_dnn.data.sources import BATCH_ROWS, Source, reopen
 from dist_dnn.data.targets import Target
 from dist_dnn.shards import CHUNK_ROWS, shard_range
 
@@ -165,13 +165,15 @@ class Dataset:
         first, stop = shard_range(self.rows.count, shard, self.shards)
         return pa.Table.from_batches(self.batches(first, stop), schema)
 
-    def batches(self, first: int, stop: int) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, first: int, stop: int, batch_rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
         """The selected rows at the positions [first, stop), as they come from the source."""
         if first >= stop:
             return
         row = int(self.rows.numbers(first, first + 1)[0])
         [last] = self.rows.numbers(stop - 1, stop)
-        for batch in self.source.batches(self.names, row, int(last) + 1):
+        for batch in self.source.batches(self.names, row, int(last) + 1, batch_rows):
             chosen = self.rows.mask(row, row + batch.num_rows)
             row += batch.num_rows
             yield batch if chosen.all() else batch.filter(pa.array(chosen))
@@ -204,7 +206,8 @@ class Reader:
             InputError: a file cannot be read.
         """
         if first != self._position:
-            self._batches = self.dataset.batches(first, self.dataset.rows.count)
+            # Small batches have their memory again and again, and stay near.
+            self._batches = self.dataset.batches(first, self.dataset.rows.count, CHUNK_ROWS)
             self._waiting = []
         missing = stop - first - sum(batch.num_rows for batch in self._waiting)
         while missing > 0:
