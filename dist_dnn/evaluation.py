@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +19,16 @@ LOSS, COUNT, SCORE = range(3)
 """The places of the sums in the float64 vector; the score counts right classes, or squares."""
 
 
-def predicted_classes(A: Array) -> NDArray[Any]:
-    """The class of each column of Ŷ (n[L], m): the most probable, the lower one of equals."""
-    classes: NDArray[Any] = A[0] > 0.5 if len(A) == 1 else A.argmax(axis=0)
-    return classes
+def predicted_classes(A: Array, classes: NDArray[np.int64]) -> None:
+    """Write the class of each column of Ŷ (n[L], m): the most probable, the lower one of equals.
+
+    Args:
+        classes: (m,), written.
+    """
+    if len(A) == 1:
+        np.greater(A[0], 0.5, out=classes)
+    else:
+        A.argmax(axis=0, out=classes)
 
 
 class Evaluation(ShardTask):
@@ -43,6 +48,8 @@ class Evaluation(ShardTask):
         self.parameters = Parameters(self.network, exchange.broadcast.single)
         self.memory = np.zeros(Arrays.size(self.network, CHUNK_ROWS), np.float32)
         self.arrays: dict[int, Arrays] = {}
+        self.predicted, self.true = np.zeros((2, CHUNK_ROWS), np.int64)
+        self.is_right = np.zeros(CHUNK_ROWS, np.bool_)
         for leaf in exchange.additions.leaves:  # bad rows are found now, not in a round
             self.dataset.shard(leaf.shard, self.features, self.target)
 
@@ -54,24 +61,32 @@ class Evaluation(ShardTask):
         rows = self.dataset.shard(shard, self.features, self.target)
         sums.double[:] = 0
         for first in range(0, rows.rows, CHUNK_ROWS):
-            chosen = np.arange(first, min(first + CHUNK_ROWS, rows.rows))
-            arrays = self._arrays(len(chosen))
-            rows.gather(chosen, arrays.X)
-            rows.encode(rows.truth[chosen], arrays.Y)
-            A = forward(self.parameters, arrays)
+            m = min(CHUNK_ROWS, rows.rows - first)
+            arrays = self._arrays(m)
+            arrays.read(rows.X[first : first + m].T)
+            rows.encode(rows.truth[first : first + m], arrays.Y)
+            forward(self.parameters, arrays)
             loss = losses(arrays).item()
-            sums.double[:] += (loss, len(chosen), self._score(A, arrays.Y))
+            sums.double[:] += (loss, m, self._score(arrays, m))
 
     def _arrays(self, m: int) -> Arrays:
         if m not in self.arrays:
             self.arrays[m] = Arrays(self.network, m, memory=self.memory)
         return self.arrays[m]
 
-    def _score(self, A: Array, Y: Array) -> float:
+    def _score(self, arrays: Arrays, m: int) -> float:
+        A, Y = arrays.A[self.network.L], arrays.Y
         if self.target.task == "regression":
-            difference = (A - Y).astype(np.float64)
-            return float((difference * difference).sum())
-        return float(np.count_nonzero(predicted_classes(A) == predicted_classes(Y)))
+            difference, squares = arrays.row, arrays.row_in_double  # whose losses are summed
+            np.subtract(A, Y, out=difference)
+            np.copyto(squares, difference)
+            np.multiply(squares, squares, out=squares)
+            return float(squares.sum())
+        predicted, true, is_right = self.predicted[:m], self.true[:m], self.is_right[:m]
+        predicted_classes(A, predicted)
+        predicted_classes(Y, true)
+        np.equal(predicted, true, out=is_right)
+        return float(np.count_nonzero(is_right))
 
 
 @dataclass(frozen=True)

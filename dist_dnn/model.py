@@ -11,15 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from dist_dnn.data.features import Features, json_list, json_object
-from dist_dnn.data.sources import Source
 from dist_dnn.data.targets import Target
 from dist_dnn.errors import InputError
 from dist_dnn.evaluation import predicted_classes
 from dist_dnn.hyperparameters import what_must_be
 from dist_dnn.nn.activations import Array
 from dist_dnn.nn.network import Network, Parameters
-from dist_dnn.nn.propagation import Arrays, forward
-from dist_dnn.shards import CHUNK_ROWS, shard_range
 from dist_dnn.storage import Unsound, open_folder
 
 LOSS_OF_TASK = {
@@ -55,31 +52,16 @@ class Model:
         """SHA-256 of the little-endian bytes of W1, b1, W2, … in C order."""
         return parameters_digest(self.parameters)
 
-    def predict(self, source: Source) -> Iterator[pa.RecordBatch]:
-        """Predictions for a source's rows, in order.
+    def predictions(self, A: Array) -> pa.RecordBatch:
+        """Ŷ (n[L], m) as m rows: ``prediction``, and for classes ``probability_<class>`` for each.
 
-        Yields:
-            Up to CHUNK_ROWS rows: ``prediction`` in the target's type, and for classes
-            ``probability_<class>`` for each.
-
-        Raises:
-            InputError: the features are not in the source, or a value cannot be used.
+        A prediction has the target's type, but for a regression of integers or decimals float64.
         """
-        self.features.check_schema(source.schema, source.name)
-        names = [column.name for column in self.features.columns]
-        for shard in range(self.shards):
-            start, stop = shard_range(source.rows, shard, self.shards)
-            for batch, first in _chunks(source, names, start, stop):
-                arrays = Arrays(self.network, batch.num_rows)
-                rows = np.arange(first, first + batch.num_rows)
-                self.features.fill(batch, rows, source.name, arrays.X.T)
-                yield self._predictions(forward(self.parameters, arrays))
-
-    def _predictions(self, A: Array) -> pa.RecordBatch:
-        """Ŷ (n[L], m) as a table of m rows."""
         if self.target.task == "regression":
             return pa.record_batch({"prediction": self.target.decode(A[0])})
-        columns = {"prediction": self.target.decode(predicted_classes(A).astype(np.int64))}
+        classes = np.zeros(A.shape[1], np.int64)
+        predicted_classes(A, classes)
+        columns = {"prediction": self.target.decode(classes)}
         probabilities = [1 - A[0], A[0]] if self.target.task == "binary" else list(A)
         for name, probability in zip(self.target.class_names(), probabilities, strict=True):
             columns[f"probability_{name}"] = pa.array(np.ascontiguousarray(probability))
@@ -212,24 +194,3 @@ def _read_parameters(file: Any, network: Network) -> Parameters:
         if not np.isfinite(tensor).all():
             raise InputError(f"its tensor {name} has values that are not finite")
     return parameters
-
-
-def _chunks(
-    source: Source, names: list[str], start: int, stop: int
-) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Rows [start, stop) in chunks of CHUNK_ROWS, with the number of each one's first row."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in source.batches(names, start, stop, batch_rows=CHUNK_ROWS):
-        waiting.append(batch)
-        if sum(each.num_rows for each in waiting) >= CHUNK_ROWS:
-            table = pa.Table.from_batches(waiting)
-            yield _one_batch(table.slice(0, CHUNK_ROWS)), start
-            start += CHUNK_ROWS
-            waiting = table.slice(CHUNK_ROWS).to_batches()
-    if waiting:
-        yield _one_batch(pa.Table.from_batches(waiting)), start
-
-
-def _one_batch(table: pa.Table) -> pa.RecordBatch:
-    [batch] = table.combine_chunks().to_batches()
-    return batch

@@ -1,4 +1,4 @@
-"""The matrix products of a training step by themselves, to compare a whole step with."""
+"""Matrix products by themselves, to compare a whole training step, or an evaluation, with."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.nn.network import Gradients, Network, Parameters
 from dist_dnn.nn.propagation import Arrays
 from dist_dnn.rounds import Exchange, Options, Sizes, Task
-from dist_dnn.shards import batch_slice
+from dist_dnn.shards import CHUNK_ROWS, batch_slice, shard_range
 
 
 class Products(Task):
@@ -45,8 +45,45 @@ class Products(Task):
         A, dZ = self.arrays.A, self.arrays.dZ
         for _ in range(position[0]):
             for layer in W:
-                np.matmul(W[layer], A[layer - 1], out=self.results.A[layer])
+                np.matmul(W[layer], A[layer - 1], out=self.results.WA[layer])
                 np.matmul(dZ[layer], A[layer - 1].mT, out=dW[layer])
                 if layer > 1:
                     np.matmul(W[layer].mT, dZ[layer], out=self.results.dZ[layer - 1])
+        self.exchange.slots.double[:] = 1
+
+
+class ForwardProducts(Task):
+    """Computes W[l] A[l-1] for as many chunks as a data set of ``rows`` rows has.
+
+    Options: network (the arguments of Network), rows. Position: none.
+    """
+
+    def __init__(
+        self, options: Options, datasets: Mapping[str, Dataset], exchange: Exchange
+    ) -> None:
+        super().__init__(options, datasets, exchange)
+        additions = exchange.additions
+        ranges = [shard_range(options["rows"], x.shard, additions.shards) for x in additions.leaves]
+        self.chunks = [
+            min(CHUNK_ROWS, stop - start)
+            for first, stop in ranges
+            for start in range(first, stop, CHUNK_ROWS)
+        ]
+        network = Network(**options["network"])
+        draws = np.random.default_rng(0)
+        self.parameters = Parameters(
+            network, draws.standard_normal(network.parameter_count, np.float32)
+        )
+        memory = draws.standard_normal(Arrays.size(network, CHUNK_ROWS), np.float32)
+        self.arrays = {m: Arrays(network, m, memory=memory) for m in set(self.chunks)}
+
+    @classmethod
+    def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
+        return Sizes(0, 0), Sizes(0, 1)
+
+    def run(self, position: tuple[int, ...]) -> None:
+        for rows in self.chunks:
+            arrays = self.arrays[rows]
+            for l, W in self.parameters.W.items():
+                np.matmul(W, arrays.A[l - 1], out=arrays.WA[l])
         self.exchange.slots.double[:] = 1

@@ -487,6 +487,14 @@ CASES = {
     "predict far off": Case(
         PREDICT, ("'width'", "row 40 of", "too far"), data(width=values((40, 1e300)))
     ),
+    "predict of infinity, workers": Case(
+        f"{PREDICT} --workers 2",
+        ("'width'", "infinite", "row 40 of"),
+        data(width=values((40, np.inf))),
+    ),
+    "predict no rows": Case(PREDICT, ("data.parquet has no rows",), no_rows),
+    "predict by more workers than shards": Case(f"{PREDICT} --workers 9", ("--workers 8",)),
+    "predict by unknown backend": Case(f"{PREDICT} --backend dask", ("backend", "local", "'dask'")),
     "predict without --out": Case("predict run data.parquet", ("--out", "predict --help")),
     "predict to a folder": Case("predict run data.parquet --out run", ("run is a folder", "--out")),
     "predict to nowhere": Case("predict run data.parquet --out no/x", ("no/x", "no folder")),

@@ -79,8 +79,8 @@ def scores(out: Path, data: Path, *arguments: object) -> dict[str, Any]:
     return found
 
 
-def predictions(out: Path, data: Path, file: Path) -> pa.Table:
-    assert printed("predict", out, data, "--out", file) == ""
+def predictions(out: Path, data: Path, file: Path, *arguments: object) -> pa.Table:
+    assert printed("predict", out, data, "--out", file, *arguments) == ""
     return pq.read_table(file)
 
 
@@ -352,6 +352,9 @@ def test_classes(digits: Digits, tmp_path: Path) -> None:
     loss = -np.log(A[truth, np.arange(M)].astype(np.float64)).mean()
     assert found["loss"] == pytest.approx(loss, rel=1e-5)
     assert scores(digits.out, DIGITS, "--workers", 2) == found
+    predictions(digits.out, DIGITS, tmp_path / "by_two.parquet", "--workers", 2)
+    by_two, by_none = (tmp_path / f"{name}.parquet" for name in ("by_two", "predictions"))
+    assert by_two.read_bytes() == by_none.read_bytes()
 
 
 def test_predictions_stand_in_the_order_of_the_rows(digits: Digits, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
+from models import TASKS, bits, expected_predictions, made_up_model, made_up_table, predicted
 from rounds_tasks import Failing, Overbearing, Perishing, Remembering, Stillborn, Whereabouts
 
 from dist_dnn.errors import InputError, RunError
@@ -128,6 +129,12 @@ def test_three_rounds_with_state_give_the_same_bits_in_every_group(
         assert single.tobytes() == right_single.tobytes()
         assert double.tobytes() == right_double.tobytes()
     assert expected[2][1].tolist() == [3 * SHARDS, sum(range(SHARDS))]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_predictions_have_the_same_bits_in_every_group(task: str, group: WorkerGroup) -> None:
+    model, table = made_up_model(task), made_up_table(20_003)
+    assert bits(predicted(group, model, table)) == bits(expected_predictions(model, table))
 
 
 def is_of_ranks(group: WorkerGroup) -> bool:

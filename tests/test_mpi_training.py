@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mpi import DIST_DNN, Library, install_mpich, mpirun, needs_mpi
 from runs import DIGITS, what_is_left
-from test_cli import printed, scores, trained
+from test_cli import predictions, printed, scores, trained
 
 pytestmark = needs_mpi
 
@@ -83,6 +83,16 @@ def test_evaluate_prints_one_object(local: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
     assert json.loads(done.stdout) == scores(local, DIGITS)
+
+
+def test_predict_writes_the_same_file(local: Path, tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.parquet", tmp_path / "theirs.parquet"
+    command = ("predict", local, DIGITS, "--backend", "mpi", "--out", ours)
+    done = mpirun(3, *DIST_DNN, *command)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    predictions(local, DIGITS, theirs)
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["ours.parquet", "theirs.parquet"]
 
 
 def test_check_passes_and_names_the_library() -> None:

@@ -453,12 +453,17 @@ def test_torch_is_left_alone_where_it_is_installed(
 
 
 @pytest.mark.slow
-def test_evaluate_and_check_join_a_cluster(cluster: Joined, home: Home) -> None:
+def test_evaluate_predict_and_check_join_a_cluster(cluster: Joined, home: Home) -> None:
     out = home.path / "run"
     train(DIGITS, "digit", SMALL, workers=0, out=out)
     flags = ("--backend", "ray", "--workers", "2", "--address", cluster.address)
     by_ray = run(home, "evaluate", out, DIGITS, *flags, given=cluster.environment)
     assert by_ray == run(home, "evaluate", out, DIGITS)
+    ours, theirs = home.path / "ours.parquet", home.path / "theirs.parquet"
+    predict = ("predict", out, DIGITS, "--out")
+    assert run(home, *predict, ours, *flags, given=cluster.environment) == (0, "", "")
+    assert run(home, *predict, theirs) == (0, "", "")
+    assert ours.read_bytes() == theirs.read_bytes()
     status, stdout, stderr = run(home, "check", *flags, given=cluster.environment)
     assert (status, stderr) == (0, "")
     assert stdout.splitlines()[-1] == "ray, 2 workers: 3 steps give the bits of serial ones"

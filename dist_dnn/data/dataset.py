@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dist_dnn.data.features import Column, Features
 from dist_dnn.data.holdout import Rows
-from dist_dnn.data.sources import Source, reopen
+from dist_dnn.data.sources import BATCH_ROWS, Source, reopen
 from dist_dnn.data.targets import Target
 from dist_dnn.shards import CHUNK_ROWS, shard_range
 
@@ -50,12 +50,17 @@ class Dataset:
         source: where the rows are.
         rows: which of them.
         columns: the features.
-        target: the name of the target's column.
+        target: the name of the target's column; None where it is not read.
         shards: S.
     """
 
     def __init__(
-        self, source: Source, rows: Rows, columns: tuple[Column, ...], target: str, shards: int
+        self,
+        source: Source,
+        rows: Rows,
+        columns: tuple[Column, ...],
+        target: str | None,
+        shards: int,
     ) -> None:
         self.source = source
         self.rows = rows
@@ -68,7 +73,8 @@ class Dataset:
     @property
     def names(self) -> list[str]:
         """The columns that are read."""
-        return list(dict.fromkeys([*(column.name for column in self.columns), self.target]))
+        target = [] if self.target is None else [self.target]
+        return list(dict.fromkeys([*(column.name for column in self.columns), *target]))
 
     def origin(self) -> dict[str, Any]:
         """Where the rows come from, as a checkpoint remembers it."""
@@ -108,7 +114,7 @@ class Dataset:
         table = self._tables[shard]
         numbers = self._numbers(shard)
         for first in range(0, len(numbers), CHUNK_ROWS):
-            [batch] = table.slice(first, CHUNK_ROWS).combine_chunks().to_batches()
+            batch = _one_batch(table.slice(first, CHUNK_ROWS))
             yield batch, numbers[first : first + CHUNK_ROWS]
 
     def shard(self, shard: int, features: Features, target: Target) -> Shard:
@@ -133,7 +139,7 @@ class Dataset:
         for batch, numbers in self.chunks(shard):
             chunk = slice(done, done + batch.num_rows)
             features.fill(batch, numbers, self.source.name, X[chunk])
-            values = target.encode(batch.column(self.target), numbers, self.source.name)
+            values = target.encode(batch.column(target.name), numbers, self.source.name)
             truth[chunk] = values.reshape(truth[chunk].shape)
             done = chunk.stop
         return Shard(X, truth, target.outputs)
@@ -142,17 +148,59 @@ class Dataset:
         return self.rows.numbers(*shard_range(self.rows.count, shard, self.shards))
 
     def _read(self, shard: int) -> pa.Table:
-        numbers = self._numbers(shard)
         schema = pa.schema([self.source.schema.field(name) for name in self.names])
-        if len(numbers) == 0:
-            return schema.empty_table()
-        row = int(numbers[0])
-        batches = []
-        for batch in self.source.batches(self.names, row, int(numbers[-1]) + 1):
-            first, stop = np.searchsorted(numbers, (row, row + batch.num_rows))
+        first, stop = shard_range(self.rows.count, shard, self.shards)
+        return pa.Table.from_batches(self.batches(first, stop), schema)
+
+    def batches(
+        self, first: int, stop: int, batch_rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """The selected rows at the positions [first, stop), as they come from the source."""
+        if first >= stop:
+            return
+        row = int(self.rows.numbers(first, first + 1)[0])
+        [last] = self.rows.numbers(stop - 1, stop)
+        for batch in self.source.batches(self.names, row, int(last) + 1, batch_rows):
+            chosen = self.rows.mask(row, row + batch.num_rows)
             row += batch.num_rows
-            if stop - first < batch.num_rows:
-                chosen: Any = pa.array(numbers[first:stop] - (row - batch.num_rows))
-                batch = batch.take(chosen)
-            batches.append(batch)
-        return pa.Table.from_batches(batches, schema)
+            yield batch if chosen.all() else batch.filter(pa.array(chosen))
+
+
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    [batch] = table.combine_chunks().to_batches()
+    return batch
+
+
+class Reader:
+    """Reads the rows of a data set forwards, without keeping them.
+
+    Args:
+        dataset: whose rows they are.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._waiting: list[pa.RecordBatch] = []
+        self._position = -1
+
+    def read(self, first: int, stop: int) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
+        """The rows at the positions [first, stop), with their numbers in the source.
+
+        It is cheap where they follow those that were read before.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        if first != self._position:
+            # Small batches have their memory again and again, and stay near.
+            self._batches = self.dataset.batches(first, self.dataset.rows.count, CHUNK_ROWS)
+            self._waiting = []
+        missing = stop - first - sum(batch.num_rows for batch in self._waiting)
+        while missing > 0:
+            self._waiting.append(next(self._batches))
+            missing -= self._waiting[-1].num_rows
+        table = pa.Table.from_batches(self._waiting)
+        self._waiting = table.slice(stop - first).to_batches()
+        self._position = stop
+        return _one_batch(table.slice(0, stop - first)), self.dataset.rows.numbers(first, stop)

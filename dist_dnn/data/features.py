@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from dist_dnn.data.sources import type_name
 from dist_dnn.errors import InputError
 
+SLAB_NUMBERS = 2**15
+"""So many numbers, which fit in a core's cache, are standardised at a time."""
+
 Kind = Literal["boolean", "integer", "floating"]
 
 
@@ -181,11 +184,15 @@ class Standardisation:
             out: (rows, n). What float32 cannot hold becomes infinite in it.
         """
         is_constant = self.deviation == 0
+        divisor = np.where(is_constant, 1, self.deviation)
+        rows = max(1, SLAB_NUMBERS // len(divisor))
         with np.errstate(over="ignore"):
-            matrix -= self.mean
-            matrix /= np.where(is_constant, 1, self.deviation)
-            matrix[:, is_constant] = 0
-            out[...] = matrix
+            for first in range(0, len(matrix), rows):
+                slab = matrix[first : first + rows]
+                slab -= self.mean
+                slab /= divisor
+                slab[:, is_constant] = 0
+                out[first : first + rows] = slab
 
 
 @dataclass(frozen=True, eq=False)

@@ -407,6 +407,7 @@ def _add_predict(commands: Any) -> None:
     )
     _add_run_and_data(parser)
     parser.add_argument("--out", metavar="FILE.parquet", required=True, help="the file to write")
+    _add_reach(parser, workers=0)
 
 
 def _add_run_and_data(parser: Any) -> None:
@@ -533,7 +534,7 @@ def _evaluate(chosen: Any) -> None:
 
 
 def _predict(chosen: Any) -> None:
-    from dist_dnn.front.commands import predict_command
+    from dist_dnn.front.predict import predict_command
 
     predict_command(chosen)
 

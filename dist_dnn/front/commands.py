@@ -1,27 +1,16 @@
-"""What the commands train, evaluate and predict do."""
+"""What the commands train and evaluate do, and how a command reaches its workers."""
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from dist_dnn.arithmetic import one_blas_thread, quiet_overflow
 from dist_dnn.data.sources import location_name, open_source
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.evaluation import Evaluator
-from dist_dnn.files import atomically
 from dist_dnn.front.api import import_launch, run_name, train
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
 from dist_dnn.model import Model
 from dist_dnn.preparation import load_rows
-
-ROW_GROUP_ROWS = 2**17
-"""About so many rows make a row group of predictions."""
 
 
 def train_command(chosen: Any, given: dict[str, Any]) -> None:
@@ -113,63 +102,3 @@ def _scores(run: str, data: str, reach: Any) -> dict[str, float | int]:
         load_rows(group, "evaluation", open_source(data), model.features, model.target)
         evaluate = Evaluator(group, "evaluation", model.network, model.features, model.target)
         return evaluate(model.parameters).to_json()
-
-
-def predict_command(chosen: Any) -> None:
-    """Write a run's predictions for the rows of a table, in order, as a Parquet file."""
-    model = Model.load(chosen.run)
-    out = Path(chosen.out)
-    check_new_file(out)
-    source = open_source(chosen.data)
-    with one_blas_thread(), quiet_overflow():
-        write_parquet(out, model.predict(source))
-
-
-def check_new_file(path: Path) -> None:
-    """Raise InputError unless a file can be written here, in the place of an older one if any."""
-    folder = path.absolute().parent
-    if os.path.isdir(path):
-        raise InputError(f"{path} is a folder: give --out the name of a file")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise InputError(f"{path} is no regular file: give --out another name")
-    if not os.path.isdir(folder):
-        raise InputError(f"{path} cannot be written: there is no folder {folder}; make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{path} cannot be written: {folder} is not writable; choose another")
-
-
-def write_parquet(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
-    """Write record batches as a Parquet file, whole or not at all."""
-    import pyarrow.parquet as parquet
-
-    tables = _row_groups(batches)
-    first = next(tables)
-    with (
-        _writing(path),
-        atomically(path) as made,
-        parquet.ParquetWriter(made, first.schema) as writer,
-    ):
-        writer.write_table(first)
-        for table in tables:
-            writer.write_table(table)
-
-
-def _row_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Batches together as tables of about ROW_GROUP_ROWS rows."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(each.num_rows for each in waiting) >= ROW_GROUP_ROWS:
-            yield pa.Table.from_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.Table.from_batches(waiting)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Say of which file it was that it cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"{path} cannot be written: {error.strerror or error}") from error

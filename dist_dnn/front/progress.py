@@ -1,6 +1,8 @@
-"""Progress of a training: a bar on a terminal, a line an epoch in a pipe, or nothing."""
+"""Progress: of a training a bar on a terminal, a line an epoch in a pipe, or nothing."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dist_dnn.errors import InputError
@@ -107,3 +109,15 @@ def describe(metrics: dict[str, Any], epochs: int) -> str:
             parts.append(f"{name.replace('_', ' ')} {metrics[name]:.4f}")
     parts.append(f"{metrics['examples_per_second']:,.0f} examples/s")
     return "  ".join(parts)
+
+
+@contextmanager
+def counting(rows: int, what: str) -> Iterator[Callable[[int], object]]:
+    """A context that gives what to call with numbers of rows done: a bar, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield int
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=rows, desc=what, unit=" rows", unit_scale=True, leave=False) as bar:
+        yield bar.update

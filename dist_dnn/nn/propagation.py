@@ -134,6 +134,10 @@ class Arrays:
         arrays.Y[:] = Y
         return arrays
 
+    def read(self, X: Array) -> None:
+        """Let ``forward`` read A[0] = X (n[0], m) where it is; there is no way back then."""
+        self.forward_products[1] = self.forward_products[1]._replace(right=X)
+
     @classmethod
     def size(cls, network: Network, examples: int) -> int:
         """How many numbers of memory a pass over so many examples needs."""

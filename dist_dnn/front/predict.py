@@ -1,0 +1,73 @@
+"""The command predict: a run's predictions for the rows of a table, as a Parquet file."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dist_dnn.data.sources import open_source
+from dist_dnn.errors import InputError, RunError
+from dist_dnn.files import atomically
+from dist_dnn.front.api import import_launch
+from dist_dnn.front.commands import reach_of
+from dist_dnn.front.progress import counting
+from dist_dnn.model import Model
+from dist_dnn.prediction import predictions
+
+
+def predict_command(chosen: Any) -> None:
+    """Write a run's predictions for the rows of a table, in order, as a Parquet file."""
+    out = Path(chosen.out)
+    import_launch().run(
+        reach_of(chosen), lambda reach: _predict(chosen.run, chosen.data, out, reach)
+    )
+
+
+def _predict(run: str, data: str, out: Path, reach: Any) -> None:
+    """In the process that drives, which alone writes."""
+    model = Model.load(run)
+    check_new_file(out)
+    source = open_source(data)
+    with reach.group(model.shards) as group, counting(source.rows, "predicted") as report:
+        write_parquet(out, predictions(group, model, source, out.absolute().parent, report))
+
+
+def check_new_file(path: Path) -> None:
+    """Raise InputError unless a file can be written here, in the place of an older one if any."""
+    folder = path.absolute().parent
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder: give --out the name of a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path} is no regular file: give --out another name")
+    if not os.path.isdir(folder):
+        raise InputError(f"{path} cannot be written: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written: {folder} is not writable; choose another")
+
+
+def write_parquet(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
+    """Write record batches, a row group each, as a Parquet file, whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    import pyarrow.parquet as parquet
+
+    with _writing(path):
+        first = next(batches)
+        with atomically(path) as made, parquet.ParquetWriter(made, first.schema) as writer:
+            writer.write_batch(first)
+            for batch in batches:
+                writer.write_batch(batch)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say of which file it was that it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
