@@ -110,23 +110,12 @@ class ShardTask(Task):
                 slots[into].add(slots[other])
 
 
-@dataclass
-class Timings:
-    """Where the last round's time went, in seconds: the slowest worker's computing and adding."""
-
-    compute: float = 0.0
-    reduce: float = 0.0
-
-
 class Rounds(Protocol):
     """The rounds of one open task."""
 
     @property
     def broadcast(self) -> Vectors:
         """Written by the driver before a round; workers read it while the round lasts."""
-
-    @property
-    def timings(self) -> Timings: ...
 
     def run(self, *position: int) -> Vectors:
         """One round; returns the total of the sums, which the driver may change until the next.

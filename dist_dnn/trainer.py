@@ -19,7 +19,8 @@ from dist_dnn.nn.optimizers import make_optimizer
 from dist_dnn.nn.schedules import make_schedule
 from dist_dnn.nn.update import Update
 from dist_dnn.notices import warn
-from dist_dnn.rounds import Group, Timings
+from dist_dnn.profile import Profile
+from dist_dnn.rounds import Group
 from dist_dnn.shards import batches_in_epoch
 from dist_dnn.state import PARAMETERS, TrainingState
 from dist_dnn.training_step import COUNT, LOSS, WEIGHT, TrainingStep
@@ -90,11 +91,9 @@ class NoKeeper:
 
 @dataclass
 class StepTimes:
-    """The seconds of one step, as the driver and the slowest worker saw them."""
+    """The seconds of one step, and of the driver's part of it."""
 
     step: float = 0.0
-    compute: float = 0.0
-    reduce: float = 0.0
     update: float = 0.0
 
 
@@ -105,6 +104,7 @@ class Trainer:
         parameters: W[l] and b[l]; they live in what is broadcast, and change only between rounds.
         state: where the training stands; its vectors are those that the steps change.
         times: of the step done last.
+        profile: where the time of the steps goes, epoch by epoch.
     """
 
     def __init__(
@@ -135,6 +135,7 @@ class Trainer:
         if self.rolls_back:
             self.state.keep_epoch_starts()
         self.times = StepTimes()
+        self.profile = Profile(group)
         self.validate = _evaluator(group, experiment) if experiment.validated else None
 
     def run(self, epochs: int, progress: Progress, keeper: Keeper) -> None:
@@ -176,8 +177,9 @@ class Trainer:
         learning_rate = self.learning_rate(step) * self.state.learning_rate_factor
         self.update(sums.single, m, learning_rate, step)
         ended = perf_counter()
-        workers: Timings = self.rounds.timings
-        self.times = StepTimes(ended - began, workers.compute, workers.reduce, ended - summed)
+        self.times = StepTimes(ended - began, ended - summed)
+        self.profile.rounds += summed - began
+        self.profile.update += ended - summed
         return sums.double
 
     def _epoch(self, epochs: int, progress: Progress, keeper: Keeper) -> None:
@@ -207,6 +209,7 @@ class Trainer:
             "examples_per_second": m / state.seconds,
             "seconds": perf_counter() - began,
             "digest": parameters_digest(self.parameters),
+            "profile": self.profile.read(),
         }
         if state.learning_rate_factor != 1:
             metrics["learning_rate_factor"] = state.learning_rate_factor

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_dnn.clock import ADDITION, BACKWARD, CLOCK, FORWARD, GATHER
+from dist_dnn.account import ACCOUNT, ADDITION, BACKWARD, FORWARD, GATHER
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.features import Features
 from dist_dnn.data.targets import Target
@@ -48,6 +48,7 @@ class TrainingStep(Task):
         self.orders: list[NDArray[np.int64]] = []
         self.truths: list[NDArray[Any]] = []
         self.epoch = 0
+        self._account()
 
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
@@ -67,6 +68,13 @@ class TrainingStep(Task):
             else:
                 self._gather(work, slices)
                 self._compute(work)
+
+    def _account(self) -> None:
+        """Note what memory this takes."""
+        ACCOUNT.data = sum(shard.bytes for shard in self.shards)
+        vectors = self.exchange.broadcast.single, self.exchange.slots.single
+        ACCOUNT.vectors = sum(each.nbytes for each in vectors)
+        ACCOUNT.activations = self.stacks.memory.nbytes
 
     def _begin(self, epoch: int) -> None:
         """Let each shard's rows have the order of an epoch."""
@@ -91,20 +99,20 @@ class TrainingStep(Task):
             shard = self.shards[block.leaf]
             shard.gather(self.orders[block.leaf][first:stop], X)
             shard.encode(self.truths[block.leaf][first:stop], Y)
-        CLOCK.lap(GATHER)
+        ACCOUNT.lap(GATHER)
 
     def _compute(self, stack: Stack) -> None:
         forward(self.parameters, stack.arrays)
         losses(stack.arrays)
-        CLOCK.lap(FORWARD)
+        ACCOUNT.lap(FORWARD)
         backward(self.parameters, stack.arrays)
         for call in stack.calls:
             gradients(call.factors, call.gradients)
-            CLOCK.lap(BACKWARD)
+            ACCOUNT.lap(BACKWARD)
             call.sums[:, LOSS] = call.losses[:, 0, 0]
             call.sums[:, WEIGHT:] = call.rows
             _add(call.additions)
-            CLOCK.lap(ADDITION)
+            ACCOUNT.lap(ADDITION)
 
 
 def _add(additions: list[tuple[NDArray[Any], NDArray[Any]]]) -> None:

@@ -21,8 +21,10 @@ from peers.process import LIBRARIES, OPTIMIZERS, check_peers
 
 from dist_dnn.checkpoint import Surroundings
 from dist_dnn.errors import InputError, RunError
+from dist_dnn.front.profiling import print_profile
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.products import Products
+from dist_dnn.profile import Spent, added_up
 from dist_dnn.recorder import Every, Recorder
 from dist_dnn.rounds import Group
 from dist_dnn.storage import LocalFolder
@@ -33,6 +35,10 @@ from workers.group import Reach
 
 TURN_SECONDS = 3.0
 """How long steps are made with checkpoints, and without, before the other's turn."""
+
+
+PARTS = {"compute": ("gather", "forward", "backward", "addition"), "reduce": ("reduce",)}
+"""The parts of a step, by the phases of a worker."""
 
 
 def main() -> int:
@@ -77,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=int, default=LEAST_ROUNDS, metavar="N", help="how often turns are taken"
     )
     parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="show where the time of the driver and of each worker goes, and workers' memory",
+    )
+    parser.add_argument(
         "--checkpoint-every",
         metavar="N|SECONDSs",
         help="measure the rate with such checkpoints over the rate without, too",
@@ -118,7 +129,6 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any] | None:
     def main(reach: Reach) -> dict[str, Any]:
         with reach.group(chosen.shards) as group:
             result = _drive(group, chosen, workload)
-            _print_table(result)
             if other is not None:
                 compared = compare_beside(group, reach.workers, workload, *other, chosen.rounds)
                 _print_table(compared)
@@ -148,17 +158,25 @@ def _check(chosen: argparse.Namespace) -> None:
 
 def _drive(group: Group, chosen: argparse.Namespace, workload: Workload) -> dict[str, Any]:
     trainer = workload.trainer(group)
-    result: dict[str, Any] = _summary(_times(group, trainer, chosen), chosen.batch_size)
+    times, stretches = _times(group, trainer, chosen)
+    result: dict[str, Any] = _summary(times, chosen.batch_size)
     if chosen.checkpoint_every is not None:
         every = Every.parse(chosen.checkpoint_every)
         result["rate_with_checkpoints"] = _rate_with_checkpoints(
             trainer, workload.hyperparameters, every, chosen.rounds
         )
+    _print_table(result)
+    if chosen.profile:
+        spent = added_up(stretches)
+        print_profile(spent, chosen.steps)
+        result["profile"] = spent | {"steps": chosen.steps}
     return result
 
 
-def _times(group: Group, trainer: Trainer, chosen: argparse.Namespace) -> dict[str, list[float]]:
-    """The seconds of each step and its parts, and of the products that take turns with them."""
+def _times(
+    group: Group, trainer: Trainer, chosen: argparse.Namespace
+) -> tuple[dict[str, list[float]], list[Spent]]:
+    """The seconds of steps, of their parts and of products, by turns; and each turn's profile."""
     network = trainer.experiment.network.arguments()
     products = group.open(Products, {"network": network, "batch_size": chosen.batch_size})
     times: dict[str, list[float]] = {
@@ -167,16 +185,22 @@ def _times(group: Group, trainer: Trainer, chosen: argparse.Namespace) -> dict[s
     for number in range(WARM_UP_STEPS):
         trainer.step(1, number % BATCHES)
     repetitions = _repetitions(products)
+    stretches = []
     for number in range(chosen.rounds):
         first, last = (chosen.steps * turn // chosen.rounds for turn in (number, number + 1))
+        trainer.profile.read()
         for step in range(first, last):
             trainer.step(1, step % BATCHES)
             for name, seconds in vars(trainer.times).items():
                 times[name].append(seconds)
+        stretches.append(spent := trainer.profile.read())
+        for name, phases in PARTS.items():
+            slowest = max(sum(each[phase] for phase in phases) for each in spent["workers"])
+            times[name].append(slowest / max(1, last - first))
         began = perf_counter()
         products.run(repetitions)
         times["gemm"].append((perf_counter() - began) / repetitions)
-    return times
+    return times, stretches
 
 
 def _rate_with_checkpoints(

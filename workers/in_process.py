@@ -1,10 +1,8 @@
 """The group without workers (``--workers 0``): the driver's own process computes every shard."""
 
-from time import perf_counter
-
 from dist_dnn import stopping
 from dist_dnn.data.dataset import Dataset
-from dist_dnn.rounds import Options, Rounds, Task, Timings, Vectors
+from dist_dnn.rounds import Options, Rounds, Task, Vectors
 from dist_dnn.shards import Additions
 from workers.group import WorkerGroup, WorkerLost
 from workers.shard_worker import ShardWorker, task_name
@@ -15,16 +13,13 @@ class InProcessRounds:
 
     def __init__(self, worker: ShardWorker, name: str, broadcast: Vectors, slots: Vectors) -> None:
         self.broadcast = broadcast
-        self.timings = Timings()
         self._worker = worker
         self._name = name
         self._total = slots.slot(0)
 
     def run(self, *position: int) -> Vectors:
-        began = perf_counter()
         with stopping.immediate():
             self._worker.run(self._name, position)
-        self.timings.compute = perf_counter() - began
         return self._total
 
 

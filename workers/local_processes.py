@@ -15,7 +15,7 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.sources import TableSource
 from dist_dnn.errors import RunError
 from dist_dnn.notices import warn
-from dist_dnn.rounds import Rounds, Timings, Vectors
+from dist_dnn.rounds import Rounds, Vectors
 from dist_dnn.shards import assign
 from workers.group import WorkerLost, check_same_arithmetic, raise_first
 from workers.limits import (
@@ -347,15 +347,6 @@ class LocalRounds:
         assert self._group.members is not None
         [total] = self._group.members.arenas[self._opened.number].totals.values()
         return total
-
-    @property
-    def timings(self) -> Timings:
-        assert self._group.members is not None
-        words = self._group.members.board.workers
-        return Timings(
-            max(each[Board.COMPUTE_TIME] for each in words) * 1e-9,
-            max(each[Board.REDUCE_TIME] for each in words) * 1e-9,
-        )
 
 
 def _table_segment(dataset: Dataset) -> Segment | None:

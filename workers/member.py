@@ -1,12 +1,11 @@
 """A member of a site: a worker's part in the rounds of those who share memory with it."""
 
-from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_dnn.clock import ADDITION, CLOCK, OTHER, WAITING
+from dist_dnn.account import ACCOUNT, REDUCE, WAITING
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.rounds import Options, Sizes
 from workers.shard_worker import ShardWorker, task_class
@@ -68,19 +67,12 @@ class Member:
         driver, words = self.board.driver, self.words
         self.done = generation = driver[Board.GENERATION]
         task = self.tasks[driver[Board.TASK]]
-        CLOCK.lap(WAITING)
-        began = perf_counter_ns()
         self.work.run(task.name, self.board.position())
-        computed = perf_counter_ns()
-        CLOCK.lap(OTHER)
-        words[Board.COMPUTE_TIME] = computed - began
         words[Board.COMPUTED] = generation
         if self._await_peers(generation):
-            CLOCK.lap(WAITING)
-            joining = perf_counter_ns()
+            ACCOUNT.lap(WAITING)
             task.finish_slice()
-            words[Board.REDUCE_TIME] = perf_counter_ns() - joining
-            CLOCK.lap(ADDITION)
+            ACCOUNT.lap(REDUCE)
             words[Board.FINISHED] = generation
         return generation
 

@@ -10,11 +10,12 @@ import pyarrow as pa
 from mpi4py import MPI
 
 from dist_dnn import stopping
+from dist_dnn.account import ACCOUNT, BROADCAST, REDUCE, WAITING
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.sources import TableSource, location_name
 from dist_dnn.errors import RunError
 from dist_dnn.notices import warn
-from dist_dnn.rounds import Result, Rounds, Timings, Vectors
+from dist_dnn.rounds import Result, Rounds, Vectors
 from dist_dnn.shards import assign
 from dist_dnn.tracking import resume_command
 from workers.group import WorkerLost, check_same_arithmetic
@@ -104,31 +105,32 @@ class MpiGroup(SettlingGroup):
 
     # A round
 
-    def run(self, opened: Opened, position: tuple[int, ...]) -> tuple[Vectors, Timings]:
-        """One round; returns the total of the sums, and where the time went."""
+    def run(self, opened: Opened, position: tuple[int, ...]) -> Vectors:
+        """One round; returns the total of the sums."""
         assert self.worker.member is not None
         limit = opened.limit.seconds
         order = Order(ROUND, opened.number, self._alarm(limit), position)
         task = self.worker.member.tasks[opened.number]
-        timings = Timings()
         began = monotonic()
-        self._complete(self._round(order, task, timings), limit)
+        self._complete(self._round(order, task), limit)
         opened.limit.took(monotonic() - began)
         if task.reports.has_failed:
             self._ask({"failed": opened.number})
             raise RunError("a round failed, and no rank says why")
-        return task.total, timings
+        return task.total
 
-    def _round(self, order: Order, task: OpenTask, timings: Timings) -> Talk:
+    def _round(self, order: Order, task: OpenTask) -> Talk:
+        ACCOUNT.lap(WAITING)
         yield from self.team.say(order)
         yield from self.team.broadcast(task.broadcast.segment.memory)
+        ACCOUNT.lap(BROADCAST)
         reports = task.reports.expect()
         self.worker.compute(order)
         yield reports
-        computed = monotonic()
+        ACCOUNT.lap(WAITING)
         task.reports.add_up()
         yield from task.slices.add_up()
-        timings.compute, timings.reduce = task.reports.seconds, monotonic() - computed
+        ACCOUNT.lap(REDUCE)
 
     def _alarm(self, limit: float) -> int:
         """The nanoseconds after which the system ends another rank that still computes."""
@@ -332,21 +334,15 @@ class MpiGroup(SettlingGroup):
 
 
 class MpiRounds:
-    """The rounds of one task opened on an MPI group.
-
-    Attributes:
-        timings: of the last round.
-    """
+    """The rounds of one task opened on an MPI group."""
 
     def __init__(self, group: MpiGroup, opened: Opened) -> None:
         self.broadcast = opened.broadcast.vectors
-        self.timings = Timings()
         self._group = group
         self._opened = opened
 
     def run(self, *position: int) -> Vectors:
-        total, self.timings = self._group.run(self._opened, position)
-        return total
+        return self._group.run(self._opened, position)
 
 
 def _table_bytes(dataset: Dataset) -> Any:

@@ -17,7 +17,7 @@ from workers.mpi_team import Requests, Talk, Team
 Subtree = tuple[int, int]
 """The shards [first, stop) of a complete subtree."""
 
-FAILED, SECONDS, FIRST_SUM = 0, 1, 2
+FAILED, FIRST_SUM = 0, 1
 """What a report has before its sums."""
 
 
@@ -122,14 +122,9 @@ class Reports:
                 places |= dict(zip(subtrees[index], pieces, strict=True))
             self._additions, _ = joining_additions(places, 0, shards)
 
-    def note(self, failed: bool, seconds: float) -> None:
-        """Take down how this rank's computing went.
-
-        Args:
-            failed: the sums are no good.
-            seconds: that it took.
-        """
-        self._own[FAILED], self._own[SECONDS] = failed, seconds
+    def note(self, failed: bool) -> None:
+        """Take down how this rank's computing went: whether the sums are no good."""
+        self._own[FAILED] = failed
 
     def send(self) -> Requests:
         """The others': tell the driver."""
@@ -149,11 +144,6 @@ class Reports:
     def has_failed(self) -> bool:
         """The driver's: whether any rank's computing failed."""
         return any(each[FAILED] for each in (self._own, *self.received))
-
-    @property
-    def seconds(self) -> float:
-        """The driver's: how long the slowest rank computed."""
-        return max(float(each[SECONDS]) for each in (self._own, *self.received))
 
 
 def _shares(slices: list[slice]) -> tuple[list[int], list[int]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from mpi4py import MPI
 
+from dist_dnn.account import ACCOUNT, BROADCAST, REDUCE, WAITING
 from dist_dnn.arithmetic import arithmetic
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError, RunError
@@ -98,11 +99,14 @@ class RankWorker:
         """A round on a rank that serves."""
         assert self.member is not None
         task = self.member.tasks[order.number]
+        ACCOUNT.lap(WAITING)
         yield from self.team.broadcast(task.broadcast.segment.memory)
+        ACCOUNT.lap(BROADCAST)
         with _alarm(order.nanoseconds * 1e-9):
             self.compute(order)
         yield task.reports.send()
         yield from task.slices.add_up()
+        ACCOUNT.lap(REDUCE)
 
 
 def serve(worker: RankWorker) -> Any:

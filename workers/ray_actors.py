@@ -31,7 +31,7 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.sources import TableSource
 from dist_dnn.errors import RunError
 from dist_dnn.notices import warn
-from dist_dnn.rounds import Result, Rounds, Timings, Vectors
+from dist_dnn.rounds import Result, Rounds, Vectors
 from dist_dnn.shards import assign, complete_subtrees, middle
 from workers.group import WorkerLost, check_same_arithmetic, raise_first
 from workers.limits import (
@@ -252,35 +252,29 @@ class RayGroup(SettlingGroup):
         self, members: Membership, rounds: "RayRounds", position: tuple[int, ...]
     ) -> Vectors:
         generation, site, opened = self.generation, members.site, rounds.opened
-        places, far_timings = self._ask_far_sites(members, opened, position)
+        places = self._ask_far_sites(members, opened, position)
         self._patience.wait(lambda: site.is_over(generation), self._doze)
         if not site.board.is_finished(generation):
             raise RoundFailed
-        joining = monotonic()
         if members.near:
             places |= site.arenas[opened.number].totals
-        total = self._fetch(_join_up(places, 0, self.shards, self._fetch), into=rounds.total)
-        timings = [site.timings(), *(self._get(each) for each in far_timings)]
-        rounds.timings.compute = max(each.compute for each in timings)
-        rounds.timings.reduce = max(each.reduce for each in timings) + monotonic() - joining
-        return total
+        return self._fetch(_join_up(places, 0, self.shards, self._fetch), into=rounds.total)
 
     def _ask_far_sites(
         self, members: Membership, opened: Opened, position: tuple[int, ...]
-    ) -> tuple[dict[Subtree, Any], list[Far]]:
-        """Let other sites begin; returns where their sums, and their timings, will be."""
+    ) -> dict[Subtree, Any]:
+        """Let other sites begin; returns where their sums will be."""
         places: dict[Subtree, Any] = {}
-        timings = []
         if members.far:
             given = _put(tuple(opened.broadcast.vectors))
         for site in members.far:
-            returns = 1 + len(site.subtrees)
+            returns = len(site.subtrees)
             call = site.leader.handle.round.options(num_returns=returns)
-            first, *others = call.remote(opened.number, position, self.generation, given, returns)
-            timings.append(Far(site.leader, first))
-            for subtree, reference in zip(site.subtrees, others, strict=True):
+            sums = call.remote(opened.number, position, self.generation, given, returns)
+            references = sums if returns > 1 else [sums]
+            for subtree, reference in zip(site.subtrees, references, strict=True):
                 places[subtree] = Far(site.leader, reference)
-        return places, timings
+        return places
 
     def _fetch(self, place: "Vectors | Far", into: Vectors | None = None) -> Vectors:
         """Vectors that this process has; those that came from elsewhere are written ``into``."""
@@ -714,7 +708,6 @@ class RayRounds:
     Attributes:
         opened: the task.
         total: where the total of sums goes that come from other sites alone.
-        timings: of the last round.
     """
 
     def __init__(self, group: RayGroup, opened: Opened) -> None:
@@ -722,7 +715,6 @@ class RayRounds:
         self.opened = opened
         self.broadcast = opened.broadcast.vectors
         self.total = Vectors.zeros(sums)
-        self.timings = Timings()
         self._group = group
 
     def run(self, *position: int) -> Vectors:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dist_dnn.arithmetic import arithmetic, quiet_overflow
 from dist_dnn.data.dataset import Dataset
-from dist_dnn.rounds import Options, Timings
+from dist_dnn.rounds import Options
 from workers.member import Member
 from workers.shard_worker import Failure, failures, seen_dataset, task_class
 from workers.shared_memory import Address, Board, Broadcast, Patience, Segment, doze
@@ -164,15 +164,15 @@ class RayWorker:
         generation: int,
         broadcast: Pair,
         returns: int,
-    ) -> list[Timings | Pair | None]:
+    ) -> list[Pair | None]:
         """One round of the site headed.
 
         Args:
             returns: how many things come back.
 
         Returns:
-            The slowest worker's timings, and the sums of each complete subtree, ascending; nothing
-            in their places where the round is given up, or a worker failed.
+            The sums of each complete subtree, ascending; nothing in their places where the round
+            is given up, or a worker failed.
         """
         with self._heading:
             site = self.site
@@ -188,7 +188,7 @@ class RayWorker:
                 return [None] * returns
             totals = sorted(site.arenas[number].totals.items())
             # Ray copies them when this method returns.
-            return [site.timings(), *((each.single, each.double) for _, each in totals)]
+            return [(each.single, each.double) for _, each in totals]
 
     def add(self, left: Pair | None, right: Pair | None) -> Pair | None:
         """The sum of two subtrees, unless one is not there."""

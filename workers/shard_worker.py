@@ -6,6 +6,7 @@ from importlib import import_module
 
 import pyarrow as pa
 
+from dist_dnn.account import ACCOUNT, OTHER, WAITING
 from dist_dnn.arithmetic import quiet_overflow
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.errors import InputError, RunError
@@ -76,12 +77,14 @@ class ShardWorker:
             RunError: anything else that went wrong, in one line that names the shard.
         """
         task = self.tasks[name]
+        ACCOUNT.lap(WAITING)
         try:
             task.run(position)
         except (InputError, RunError):
             raise
         except Exception as error:
             raise _in_one_line(type(task).__name__, error, task) from error
+        ACCOUNT.lap(OTHER)
 
 
 @contextmanager

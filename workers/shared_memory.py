@@ -192,7 +192,7 @@ class Board:
     # the driver's words
     GENERATION, ABANDONED, TASK, POSITIONS, FIRST_POSITION = 0, 1, 2, 3, 4
     # a worker's words
-    COMPUTED, FINISHED, COMPUTE_TIME, REDUCE_TIME, FAILED = 0, 1, 2, 3, 4
+    COMPUTED, FINISHED, FAILED = 0, 1, 2
     # everyone's
     SLEEPING = 7
 

@@ -5,7 +5,7 @@ import platform
 import secrets
 from collections.abc import Sequence
 
-from dist_dnn.rounds import Sizes, Timings
+from dist_dnn.rounds import Sizes
 from workers.shared_memory import (
     ORDERED_STORES,
     Address,
@@ -65,14 +65,6 @@ class Site:
     def give_up(self, generation: int) -> None:
         """Let all workers end the round without its sums."""
         self.board.driver[Board.ABANDONED] = generation
-
-    def timings(self) -> Timings:
-        """The slowest worker's."""
-        words = self.board.workers
-        return Timings(
-            max((each[Board.COMPUTE_TIME] for each in words), default=0) * 1e-9,
-            max((each[Board.REDUCE_TIME] for each in words), default=0) * 1e-9,
-        )
 
     def close(self) -> None:
         """Let go of all descriptors; workers that have the memory keep it."""

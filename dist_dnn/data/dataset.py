@@ -21,12 +21,17 @@ class Shard:
         X: float32 (rows, n[0]).
         truth: int64 class numbers (rows,), or float32 values (rows, n[L]).
         outputs: n[L].
+
+    Attributes:
+        rows: how many there are.
+        bytes: that they take.
     """
 
     def __init__(self, X: NDArray[np.float32], truth: NDArray[Any], outputs: int) -> None:
         self.X = X
         self.truth = truth
         self.rows = len(X)
+        self.bytes = X.nbytes + truth.nbytes
         # A class number becomes its column of Y by a look-up.
         self._columns = np.eye(outputs, dtype=np.float32) if truth.ndim == 1 else None
 

@@ -332,6 +332,12 @@ def _add_train(commands: Any) -> None:
     for flag, settings in _SURVIVAL.items():
         survival.add_argument(flag, **settings)
     parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="show at the end where the time of the driver and of each worker went, and workers' "
+        "memory (metrics.jsonl always has it, by epoch)",
+    )
+    parser.add_argument(
         "--progress",
         default="auto",
         choices=("auto", "bar", "lines", "none"),

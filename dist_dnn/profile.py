@@ -1,0 +1,107 @@
+"""The profile: where the time of the driver and of each worker goes, and workers' memory."""
+
+from collections.abc import Iterable, Mapping
+from time import perf_counter
+from typing import Any
+
+from dist_dnn.account import ACCOUNT, MEMORY, PHASES
+from dist_dnn.rounds import Group, Options, ShardTask, Sizes, Vectors
+
+NUMBERS = len(PHASES) + len(MEMORY)
+
+
+class Accounts(ShardTask):
+    """One round: each worker tells its account, in the place of the lowest shard that it holds.
+
+    Options: shards.
+    """
+
+    @classmethod
+    def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
+        return Sizes(0, 0), Sizes(0, options["shards"] * NUMBERS)
+
+    def shard_sums(self, shard: int, position: tuple[int, ...], sums: Vectors) -> None:
+        sums.double.fill(0)
+        if shard == min(leaf.shard for leaf in self.exchange.additions.leaves):
+            sums.double[shard * NUMBERS : (shard + 1) * NUMBERS] = ACCOUNT.numbers()
+
+
+Spent = dict[str, Any]
+"""What a stretch of a training took, as it stands in the metrics.
+
+``driver``: seconds in rounds (asking for sums and waiting for them), of the update, and other ones;
+``workers``: each one's seconds by phase; ``memory``: each one's bytes.
+"""
+
+
+class Profile:
+    """Reads the accounts of the driver and of a group's workers, stretch by stretch.
+
+    Attributes:
+        rounds, update: the driver's seconds in this stretch, which it adds here.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self.rounds = self.update = 0.0
+        self._since = perf_counter()
+        self._group = group
+        self._rounds = group.open(Accounts, {"shards": group.shards})
+        self._before: list[list[float]] = []
+        self.read()
+
+    def read(self) -> Spent:
+        """What workers spent since the time before; of one that is new, since it started."""
+        total = self._group.surviving(self._rounds.run).double
+        accounts = [each for each in total.reshape(-1, NUMBERS).tolist() if any(each)]
+        workers, memory = [], []
+        for number, account in enumerate(accounts):
+            seconds = self._seconds(number, account, is_same=len(accounts) == len(self._before))
+            workers.append(seconds)
+            held = (int(each) for each in account[len(PHASES) :])
+            memory.append(dict(zip(MEMORY, held, strict=True)))
+        self._before = accounts
+        return {"driver": _rounded(self._driver()), "workers": workers, "memory": memory}
+
+    def _seconds(self, number: int, account: list[float], is_same: bool) -> dict[str, float]:
+        """A worker's seconds by phase, since the time before."""
+        now = account[: len(PHASES)]
+        then = self._before[number][: len(PHASES)] if is_same else [0.0] * len(PHASES)
+        if sum(then) > sum(now):  # another has taken its place
+            then = [0.0] * len(PHASES)
+        spent = {name: 1e-9 * (n - t) for name, n, t in zip(PHASES, now, then, strict=True)}
+        return _rounded(spent)
+
+    def _driver(self) -> dict[str, float]:
+        now = perf_counter()
+        other = now - self._since - self.rounds - self.update
+        driver = {"rounds": self.rounds, "update": self.update, "other": other}
+        self.rounds, self.update, self._since = 0.0, 0.0, now
+        return driver
+
+
+def added_up(stretches: Iterable[Spent]) -> Spent:
+    """Several stretches as one: their seconds added, and the most memory."""
+    total: Spent = {"driver": {}, "workers": [], "memory": []}
+    for stretch in stretches:
+        _add(total["driver"], stretch["driver"])
+        for kind, add in (("workers", _add), ("memory", _take_most)):
+            missing = len(stretch[kind]) - len(total[kind])
+            total[kind] += [{} for _ in range(missing)]
+            for into, other in zip(total[kind], stretch[kind], strict=False):
+                add(into, other)
+    return total
+
+
+def _add(into: dict[str, float], other: dict[str, float]) -> None:
+    for name, seconds in other.items():
+        into[name] = into.get(name, 0.0) + seconds
+
+
+def _take_most(into: dict[str, float], other: dict[str, float]) -> None:
+    for name, size in other.items():
+        into[name] = max(into.get(name, 0), size)
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    """To the microsecond."""
+    return {name: round(each, 6) for name, each in seconds.items()}
