@@ -27,27 +27,36 @@ class Accounts(ShardTask):
 
 
 Spent = dict[str, Any]
-"""What a stretch of a training took, as it stands in the metrics.
+"""What a stretch of a training took, as ``status.json`` has it.
 
-``driver``: seconds in rounds (asking for sums and waiting for them), of the update, and other ones;
-``workers``: each one's seconds by phase; ``memory``: each one's bytes.
+``steps``: how many it had; ``driver``: seconds in rounds (asking for sums and waiting for them), of
+the update, and other ones; ``workers``: each one's seconds by phase; ``memory``: each one's bytes.
 """
 
 
 class Profile:
-    """Reads the accounts of the driver and of a group's workers, stretch by stretch.
-
-    Attributes:
-        rounds, update: the driver's seconds in this stretch, which it adds here.
-    """
+    """Reads the accounts of the driver and of a group's workers, stretch by stretch."""
 
     def __init__(self, group: Group) -> None:
-        self.rounds = self.update = 0.0
+        self._steps = 0
+        self._rounds_seconds = self._update_seconds = 0.0
         self._since = perf_counter()
         self._group = group
         self._rounds = group.open(Accounts, {"shards": group.shards})
         self._before: list[list[float]] = []
+        self._so_far: list[Spent] = []
         self.read()
+
+    def stepped(self, rounds: float, update: float) -> None:
+        """Take note of the driver's seconds in a step."""
+        self._steps += 1
+        self._rounds_seconds += rounds
+        self._update_seconds += update
+
+    def so_far(self) -> Spent:
+        """What has been spent since the beginning."""
+        self._so_far = [added_up([*self._so_far, self.read()])]
+        return self._so_far[0]
 
     def read(self) -> Spent:
         """What workers spent since the time before; of one that is new, since it started."""
@@ -60,7 +69,9 @@ class Profile:
             held = (int(each) for each in account[len(PHASES) :])
             memory.append(dict(zip(MEMORY, held, strict=True)))
         self._before = accounts
-        return {"driver": _rounded(self._driver()), "workers": workers, "memory": memory}
+        steps, self._steps = self._steps, 0
+        driver = _rounded(self._driver())
+        return {"steps": steps, "driver": driver, "workers": workers, "memory": memory}
 
     def _seconds(self, number: int, account: list[float], is_same: bool) -> dict[str, float]:
         """A worker's seconds by phase, since the time before."""
@@ -73,16 +84,17 @@ class Profile:
 
     def _driver(self) -> dict[str, float]:
         now = perf_counter()
-        other = now - self._since - self.rounds - self.update
-        driver = {"rounds": self.rounds, "update": self.update, "other": other}
-        self.rounds, self.update, self._since = 0.0, 0.0, now
-        return driver
+        rounds, update = self._rounds_seconds, self._update_seconds
+        other = now - self._since - rounds - update
+        self._rounds_seconds, self._update_seconds, self._since = 0.0, 0.0, now
+        return {"rounds": rounds, "update": update, "other": other}
 
 
 def added_up(stretches: Iterable[Spent]) -> Spent:
     """Several stretches as one: their seconds added, and the most memory."""
-    total: Spent = {"driver": {}, "workers": [], "memory": []}
+    total: Spent = {"steps": 0, "driver": {}, "workers": [], "memory": []}
     for stretch in stretches:
+        total["steps"] += stretch["steps"]
         _add(total["driver"], stretch["driver"])
         for kind, add in (("workers", _add), ("memory", _take_most)):
             missing = len(stretch[kind]) - len(total[kind])

@@ -31,6 +31,8 @@ class TrainingState:
         learning_rate_factor: what the schedule's rate is multiplied by.
         rollbacks: what led to each halving of that factor.
         history: the metrics of the completed epochs.
+        profile: where the time of the epochs that this process completed went, as ``profile.Spent``
+            with ``steps``; empty before. A checkpoint does not have it.
     """
 
     vectors: dict[str, Array]
@@ -42,6 +44,7 @@ class TrainingState:
     learning_rate_factor: float = 1.0
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    profile: dict[str, Any] = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -69,6 +72,7 @@ class TrainingState:
         for name in _PLAIN:
             setattr(self, name, getattr(other, name))
         self.rollbacks, self.history = list(other.rollbacks), list(other.history)
+        self.profile = other.profile
 
     def begin_epoch(self, epoch: int) -> None:
         """Stand before the first batch of an epoch; what is there to go back to is kept."""

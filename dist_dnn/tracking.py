@@ -180,6 +180,8 @@ class RunDirectory:
         self._status |= {"epoch": len(state.history), "step": state.step, "updated": _now()}
         if state.rollbacks:
             self._status["rollbacks"] = state.rollbacks
+        if state.profile:
+            self._status["profile"] = state.profile
         if self._status["state"] != "running":
             self._status["ended"] = self._status["updated"]
         self._write_json(STATUS_FILE, self._status)

@@ -178,8 +178,7 @@ class Trainer:
         self.update(sums.single, m, learning_rate, step)
         ended = perf_counter()
         self.times = StepTimes(ended - began, ended - summed)
-        self.profile.rounds += summed - began
-        self.profile.update += ended - summed
+        self.profile.stepped(summed - began, ended - summed)
         return sums.double
 
     def _epoch(self, epochs: int, progress: Progress, keeper: Keeper) -> None:
@@ -209,10 +208,10 @@ class Trainer:
             "examples_per_second": m / state.seconds,
             "seconds": perf_counter() - began,
             "digest": parameters_digest(self.parameters),
-            "profile": self.profile.read(),
         }
         if state.learning_rate_factor != 1:
             metrics["learning_rate_factor"] = state.learning_rate_factor
+        state.profile = self.profile.so_far()
         state.history.append(metrics)
         state.begin_epoch(state.epoch + 1)
         progress.end_epoch(metrics)

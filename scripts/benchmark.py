@@ -168,8 +168,8 @@ def _drive(group: Group, chosen: argparse.Namespace, workload: Workload) -> dict
     _print_table(result)
     if chosen.profile:
         spent = added_up(stretches)
-        print_profile(spent, chosen.steps)
-        result["profile"] = spent | {"steps": chosen.steps}
+        print_profile(spent)
+        result["profile"] = spent
     return result
 
 

@@ -163,6 +163,7 @@ def test_status(digits: Digits) -> None:
     assert status.keys() == {
         *("state", "epoch", "step", "started", "updated", "ended", "error"),
         *("backend", "workers", "allow_mixed_cpus", "max_failures", "step_timeout", "job"),
+        "profile",
     }
     assert (status["state"], status["epoch"], status["error"]) == ("completed", 3, None)
     assert status["step"] == lines(digits.out / "metrics.jsonl")[-1]["step"]

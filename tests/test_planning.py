@@ -159,7 +159,7 @@ def test_seconds_are_those_of_the_formulas() -> None:
         2 * a + min(2 * (a + V / b), (2 + 3) * a + 2 * 3 / 4 * V / b)
     )
     slices = Exchange(P, S, N).slices
-    reports = 3 * 8 * (2 + 3)
+    reports = 3 * 8 * (1 + 3)
     exchanged = 4 * max(P - min(slices), 3 * max(slices))
     gathered = 4 * (P - slices[0])
     assert step.reduce == pytest.approx(

@@ -164,31 +164,31 @@ class RayWorker:
         generation: int,
         broadcast: Pair,
         returns: int,
-    ) -> list[Pair | None]:
+    ) -> list[Pair | None] | Pair | None:
         """One round of the site headed.
 
         Args:
             returns: how many things come back.
 
         Returns:
-            The sums of each complete subtree, ascending; nothing in their places where the round
-            is given up, or a worker failed.
+            The sums of each complete subtree, ascending, in a list where there are several;
+            nothing in their places where the round is given up, or a worker failed.
         """
         with self._heading:
             site = self.site
             # What comes too late, over a slow network, may meet another site, or none.
             if site is None or generation <= site.board.driver[Board.GENERATION]:
-                return [None] * returns
+                return _several([None] * returns)
             vectors = self.broadcasts[number].vectors
             np.copyto(vectors.single, broadcast[0])
             np.copyto(vectors.double, broadcast[1])
             site.board.ask(generation, number, position)
             Patience().wait(lambda: site.is_over(generation), doze)
             if not site.board.is_finished(generation):
-                return [None] * returns
+                return _several([None] * returns)
             totals = sorted(site.arenas[number].totals.items())
             # Ray copies them when this method returns.
-            return [(each.single, each.double) for _, each in totals]
+            return _several([(each.single, each.double) for _, each in totals])
 
     def add(self, left: Pair | None, right: Pair | None) -> Pair | None:
         """The sum of two subtrees, unless one is not there."""
@@ -217,6 +217,11 @@ class RayWorker:
             return False
         words = self.member.words
         return generation in (words[Board.COMPUTED], words[Board.FAILED])
+
+
+def _several(results: list[Any]) -> Any:
+    """What a method gives that Ray expects so many results of: one is not in a list."""
+    return results if len(results) > 1 else results[0]
 
 
 NEVER = 2**62

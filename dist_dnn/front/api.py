@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -38,11 +38,13 @@ class Run:
         history: the metrics of each epoch, as in metrics.jsonl.
         model: what was learned; None on an MPI rank that only served.
         out: the run directory, if there is one; a URI where that was given.
+        profile: where the time of the epochs of this call went, as ``status.json`` has it.
     """
 
     history: list[dict[str, Any]]
     model: Model | None
     out: str | Path | None
+    profile: dict[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str | None:
@@ -204,7 +206,7 @@ class _Session:
         if directory is None:
             with stopping.postponed():
                 trainer.run(epochs, report, NoKeeper())
-            return Run(state.history, model.detached(), None)
+            return Run(state.history, model.detached(), None, state.profile)
         surroundings = self._surroundings(model, fingerprint(group, experiment))
         if self.begun is not None:
             mixed = self.settings.allow_mixed_cpus
@@ -223,7 +225,7 @@ class _Session:
             with Recorder(run, state, every) as recorder:
                 group.keep_in(str(folder.location))
                 trainer.run(epochs, report, recorder)
-        return Run(state.history, model.detached(), folder.location)
+        return Run(state.history, model.detached(), folder.location, state.profile)
 
     def _surroundings(self, model: Model, data: dict[str, Any]) -> Surroundings:
         experiment = {"target": self.target, **self.hyperparameters.to_mapping()}

@@ -335,7 +335,7 @@ def _add_train(commands: Any) -> None:
         "--profile",
         action="store_true",
         help="show at the end where the time of the driver and of each worker went, and workers' "
-        "memory (metrics.jsonl always has it, by epoch)",
+        "memory (status.json has it too)",
     )
     parser.add_argument(
         "--progress",

@@ -12,7 +12,6 @@ from dist_dnn.front.profiling import print_profile
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
 from dist_dnn.model import Model
 from dist_dnn.preparation import load_rows
-from dist_dnn.profile import added_up
 
 
 def train_command(chosen: Any, given: dict[str, Any]) -> None:
@@ -41,9 +40,8 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
         cpus_per_worker=chosen.cpus_per_worker,
         start_timeout=chosen.start_timeout,
     )
-    if chosen.profile and run.history:
-        spent = added_up(metrics["profile"] for metrics in run.history if "profile" in metrics)
-        print_profile(spent, steps=run.history[-1]["step"])
+    if chosen.profile and run.profile:
+        print_profile(run.profile)
     if chosen.progress != "none" and run.digest is not None:
         out = location_name(chosen.out)
         next_command = f"dist-dnn evaluate {out} DATA"

@@ -16,7 +16,7 @@ from workers.member import slice_of
 NUMBER_BYTES = 4
 """Of a float32: a parameter, or a sum of gradients."""
 
-REPORT_BYTES = 8 * 2, 8 * 3
+REPORT_BYTES = 8 * 1, 8 * 3
 """What a worker tells the driver of a round, and of each subtree: losses, weights and counts."""
 
 HALF = 0.5

@@ -9,16 +9,12 @@ from dist_dnn.profile import Spent
 DRIVER = ("rounds", "update", "other")
 
 
-def print_profile(spent: Spent, steps: int) -> None:
-    """Print milliseconds a step, and megabytes, on standard error.
-
-    Args:
-        spent: over all of the steps.
-        steps: how many; at least 1.
-    """
+def print_profile(spent: Spent) -> None:
+    """Print milliseconds a step, and megabytes, on standard error."""
+    milliseconds = 1e3 / max(1, spent["steps"])
     workers = [f"worker {number}" for number in range(len(spent["workers"]))]
-    _print("ms a step", DRIVER, ["driver"], [spent["driver"]], 1e3 / steps)
-    _print("ms a step", PHASES, workers, spent["workers"], 1e3 / steps)
+    _print("ms a step", DRIVER, ["driver"], [spent["driver"]], milliseconds)
+    _print("ms a step", PHASES, workers, spent["workers"], milliseconds)
     _print("memory, MB", MEMORY, workers, spent["memory"], 1e-6)
 
 
