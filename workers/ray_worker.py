@@ -164,7 +164,7 @@ class RayWorker:
         generation: int,
         broadcast: Pair,
         returns: int,
-    ) -> list[Pair | None] | Pair | None:
+    ) -> Any:
         """One round of the site headed.
 
         Args:
