@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BATCH_ROWS = 8_192
 """So many rows of some hundred columns fit in a core's cache."""
 
+PAGE_BUFFER = 2**14
+"""So many bytes of each column are read at least; of a larger page all that it has."""
+
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
 """The extensions of text files."""
 
@@ -635,7 +638,10 @@ def _read_parquet(
     from pyarrow.parquet import ParquetFile
 
     with place.open(path) as file:
-        parquet = ParquetFile(file, pre_buffer=True)  # few large requests to an object store
+        if place.uri is None:  # page by page: a whole row group in memory costs time and space
+            parquet = ParquetFile(file, pre_buffer=False, buffer_size=PAGE_BUFFER)
+        else:
+            parquet = ParquetFile(file, pre_buffer=True)  # few large requests to an object store
         for piece in pieces:  # one by one: pre_buffer would keep all of them in memory
             yield from parquet.iter_batches(
                 batch_rows, row_groups=[piece], columns=columns, use_threads=False
