@@ -58,7 +58,12 @@ def write_parquet(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
 
     with _writing(path):
         first = next(batches)
-        with atomically(path) as made, parquet.ParquetWriter(made, first.schema) as writer:
+        # Few probabilities occur twice: a dictionary of them would cost time and room.
+        dictionaries: Any = ["prediction"]
+        with (
+            atomically(path) as made,
+            parquet.ParquetWriter(made, first.schema, use_dictionary=dictionaries) as writer,
+        ):
             writer.write_batch(first)
             for batch in batches:
                 writer.write_batch(batch)
