@@ -30,8 +30,8 @@ from workers.shared_memory import (
     ORDERED_STORES,
     Arena,
     Board,
-    Patience,
     Segment,
+    wait_until,
 )
 
 START_SECONDS = 60.0
@@ -86,7 +86,6 @@ class LocalGroup(SettlingGroup):
                 f"{platform.machine()}: use --workers 0"
             )
         self.messages = 0
-        self.patience = Patience()
         self.members: Members | None = None
         self.processes: list[Process] = []
         self.poll = select.poll()
@@ -119,7 +118,7 @@ class LocalGroup(SettlingGroup):
                 ring(process.connection)
         began = monotonic()
         limit = self.in_hand = opened.limit.seconds
-        self.patience.wait(
+        wait_until(
             lambda: board.is_finished(generation), lambda _: self._sleep(board, began, limit)
         )
         opened.limit.took(monotonic() - began)

@@ -17,7 +17,7 @@ from dist_dnn.errors import InputError, RunError
 from workers.member import Member
 from workers.messages import receive, ring, send
 from workers.shard_worker import failure_of, one_line
-from workers.shared_memory import Board, Segment
+from workers.shared_memory import Board, Segment, wait_until
 
 
 class LocalWorker:
@@ -36,7 +36,7 @@ class LocalWorker:
     def serve(self) -> None:
         """Do what the driver asks for, until shards move."""
         while self.successor is None:
-            self.member.patience.wait(self._is_asked, self._sleep)
+            wait_until(self._is_asked, self._sleep)
             if self.successor is None:
                 self._round()
 

@@ -9,7 +9,7 @@ from dist_dnn.account import ACCOUNT, REDUCE, WAITING
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.rounds import Options, Sizes
 from workers.shard_worker import ShardWorker, task_class
-from workers.shared_memory import Arena, Board, Patience, Segment, broadcast_vectors, doze
+from workers.shared_memory import Arena, Board, Segment, broadcast_vectors, doze, wait_until
 
 SLICE_NUMBERS = 1024
 """The slices that workers finish have a multiple of so many numbers."""
@@ -41,8 +41,6 @@ class Member:
         self.work = ShardWorker(held[index], shards, datasets)
         self.tasks: dict[int, OpenTask] = {}
         self.done = board.driver[Board.GENERATION]
-        self.patience = Patience()
-        self._patience_with_peers = Patience()
 
     def open(
         self, number: int, name: str, options: Options, broadcast: Segment, slots: Segment
@@ -85,7 +83,7 @@ class Member:
                 return True
             return all(words[Board.COMPUTED] >= generation for words in workers)
 
-        self._patience_with_peers.wait(ready, doze)
+        wait_until(ready, doze)
         return driver[Board.ABANDONED] < generation
 
 

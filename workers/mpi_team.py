@@ -12,7 +12,7 @@ from mpi4py import MPI
 from workers.limits import SHORTEST_TIMEOUT
 from workers.mpi_seats import Seat, Watch
 from workers.mpi_start import limited, survives
-from workers.shared_memory import Patience, doze
+from workers.shared_memory import doze, wait_until
 
 CHUNK_BYTES = 2**30
 """So much is broadcast at once; MPI counts in 32 bits."""
@@ -88,7 +88,6 @@ class Team:
         self.is_in_step = True
         self.seats: list[Seat] = []
         self.index = 0
-        self._idle = Patience(YIELDING_SECONDS)
         self._words = np.zeros(4 + MOST_POSITIONS, np.int64)
         self._communicator = communicator
         self._assemble()
@@ -174,19 +173,14 @@ class Team:
         for requests in talk:
             self.wait(requests, look)
 
-    def wait(self, requests: Requests, look: Look = doze, patience: Patience | None = None) -> None:
+    def wait(self, requests: Requests, look: Look = doze) -> None:
         """Wait for what is under way.
-
-        Args:
-            patience: remembers whether the last wait was long; without, this one is not expected
-                to be.
 
         Raises:
             MPI.Exception: a rank is lost.
         """
         pending = list(requests)
-        patience = patience or Patience(YIELDING_SECONDS)
-        patience.wait(lambda: MPI.Request.Testall(pending), look)
+        wait_until(lambda: MPI.Request.Testall(pending), look, YIELDING_SECONDS)
 
     def say(self, order: Order) -> Talk:
         """The driver's: have all ranks hear an order."""
@@ -202,7 +196,7 @@ class Team:
 
     def hear(self) -> Order:
         """The next order; a message's words have still to be heard."""
-        self.wait([self._communicator.Ibcast(self._words, 0)], patience=self._idle)
+        self.wait([self._communicator.Ibcast(self._words, 0)])
         kind, number, nanoseconds, positions = self._words[:4].tolist()
         return Order(kind, number, nanoseconds, tuple(self._words[4 : 4 + positions].tolist()))
 

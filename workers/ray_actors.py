@@ -44,7 +44,7 @@ from workers.ray_cluster import Cluster
 from workers.ray_worker import OTHERS_SECONDS, RayWorker, here, versions
 from workers.settling import Loaded, Opened, SettlingGroup
 from workers.shard_worker import described
-from workers.shared_memory import Address, Patience, doze
+from workers.shared_memory import Address, doze, wait_until
 from workers.site import Probe, Shards, Site, Subtree
 
 TICK = 0.05
@@ -187,7 +187,6 @@ class RayGroup(SettlingGroup):
         self._is_extended = False
         self._looked = self._observed = 0.0
         self._other_versions: set[str] = set()
-        self._patience = Patience()
         self._placement: Any = None
         self._is_cut_off = False
         self._bundles = list(range(workers))
@@ -253,7 +252,7 @@ class RayGroup(SettlingGroup):
     ) -> Vectors:
         generation, site, opened = self.generation, members.site, rounds.opened
         places = self._ask_far_sites(members, opened, position)
-        self._patience.wait(lambda: site.is_over(generation), self._doze)
+        wait_until(lambda: site.is_over(generation), self._doze)
         if not site.board.is_finished(generation):
             raise RoundFailed
         if members.near:

@@ -15,7 +15,7 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.rounds import Options
 from workers.member import Member
 from workers.shard_worker import Failure, failures, seen_dataset, task_class
-from workers.shared_memory import Address, Board, Broadcast, Patience, Segment, doze
+from workers.shared_memory import Address, Board, Broadcast, Segment, doze, wait_until
 from workers.site import Probe, Shards, Site, shares_memory
 
 OTHERS_SECONDS = 5.0
@@ -37,7 +37,6 @@ class RayWorker:
         self._failures: dict[int, Failure] = {}
         self._busy = threading.Lock()
         self._heading = threading.Lock()
-        self._patience = Patience()
 
     # Who it is, and with whom it shares memory
 
@@ -140,7 +139,7 @@ class RayWorker:
         """Do the rounds that are asked for in shared memory, for as long as this process lives."""
         with quiet_overflow():
             while True:
-                self._patience.wait(self._is_asked, doze)
+                wait_until(self._is_asked, doze)
                 with self._busy:
                     member = self.member
                     if member is not None and member.is_asked():
@@ -183,7 +182,7 @@ class RayWorker:
             np.copyto(vectors.single, broadcast[0])
             np.copyto(vectors.double, broadcast[1])
             site.board.ask(generation, number, position)
-            Patience().wait(lambda: site.is_over(generation), doze)
+            wait_until(lambda: site.is_over(generation), doze)
             if not site.board.is_finished(generation):
                 return _several([None] * returns)
             totals = sorted(site.arenas[number].totals.items())

@@ -231,32 +231,33 @@ class Board:
         return _LINE * (1 + workers)
 
 
-class Patience:
-    """How to wait for another process: yield the core between two looks, later sleep.
+YIELDING_SECONDS = 1e-3
+"""How long to wait for another process before it is slept."""
+
+
+def wait_until(
+    ready: Callable[[], bool],
+    sleep: Callable[[float], object],
+    yielding_seconds: float = YIELDING_SECONDS,
+) -> None:
+    """Wait for another process: yield the core between two looks, later sleep.
 
     Who has yielded is in nobody's way, even where processes share a core: the next one to compute,
     or to find what it waited for, has it at once.
 
     Args:
+        ready: whether it has come.
+        sleep: returns after a while, or when it may have come; is told for how many seconds it has
+            been waited.
         yielding_seconds: for how long to yield.
     """
-
-    def __init__(self, yielding_seconds: float = 1e-3) -> None:
-        self._yielding_seconds = yielding_seconds
-
-    def wait(self, ready: Callable[[], bool], sleep: Callable[[float], object]) -> None:
-        """Return when ``ready()``; ``sleep(waited)`` returns after a while, or when it may be so.
-
-        Args:
-            sleep: is told for how many seconds it has been waited.
-        """
-        began = monotonic()
-        while not ready():
-            os.sched_yield()
-            if monotonic() - began > self._yielding_seconds:
-                break
-        while not ready():
-            sleep(monotonic() - began)
+    began = monotonic()
+    while not ready():
+        os.sched_yield()
+        if monotonic() - began > yielding_seconds:
+            break
+    while not ready():
+        sleep(monotonic() - began)
 
 
 def doze(waited: float) -> None:
