@@ -1,5 +1,6 @@
 """What a worker's process spends: its time, lap by lap, and its memory; always on."""
 
+import os
 import resource
 import sys
 from time import perf_counter_ns
@@ -29,11 +30,13 @@ class Account:
     """Adds up what is spent.
 
     Attributes:
+        identity: a number at random above 0, that tells this process from others.
         nanoseconds: by phase.
         data, vectors, activations: bytes of the training, as MEMORY has them.
     """
 
     def __init__(self) -> None:
+        self.identity = 1 + int.from_bytes(os.urandom(6))  # which a float64 holds
         self.nanoseconds = [0] * len(PHASES)
         self.data = self.vectors = self.activations = 0
         self._since = perf_counter_ns()
@@ -45,10 +48,11 @@ class Account:
         self._since = now
 
     def numbers(self) -> list[int]:
-        """The nanoseconds, then the bytes."""
+        """The identity, the nanoseconds, then the bytes."""
         usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         peak = usage if sys.platform == "darwin" else 1024 * usage
-        return [*self.nanoseconds, self.data, self.vectors, self.activations, peak]
+        held = self.data, self.vectors, self.activations
+        return [self.identity, *self.nanoseconds, *held, peak]
 
 
 ACCOUNT = Account()

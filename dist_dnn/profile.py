@@ -7,7 +7,8 @@ from typing import Any
 from dist_dnn.account import ACCOUNT, MEMORY, PHASES
 from dist_dnn.rounds import Group, Options, ShardTask, Sizes, Vectors
 
-NUMBERS = len(PHASES) + len(MEMORY)
+NUMBERS = 1 + len(PHASES) + len(MEMORY)
+"""Of an account, the identity among them."""
 
 
 class Accounts(ShardTask):
@@ -31,6 +32,7 @@ Spent = dict[str, Any]
 
 ``steps``: how many it had; ``driver``: seconds in rounds (asking for sums and waiting for them), of
 the update, and other ones; ``workers``: each one's seconds by phase; ``memory``: each one's bytes.
+Where a worker is lost, the next one has its place from then on.
 """
 
 
@@ -43,7 +45,7 @@ class Profile:
         self._since = perf_counter()
         self._group = group
         self._rounds = group.open(Accounts, {"shards": group.shards})
-        self._before: list[list[float]] = []
+        self._before: dict[float, list[float]] = {}
         self._so_far: list[Spent] = []
         self.read()
 
@@ -61,11 +63,10 @@ class Profile:
     def read(self) -> Spent:
         """What workers spent since the time before; of one that is new, since it started."""
         total = self._group.surviving(self._rounds.run).double
-        accounts = [each for each in total.reshape(-1, NUMBERS).tolist() if any(each)]
+        accounts = {who: each for who, *each in total.reshape(-1, NUMBERS).tolist() if who}
         workers, memory = [], []
-        for number, account in enumerate(accounts):
-            seconds = self._seconds(number, account, is_same=len(accounts) == len(self._before))
-            workers.append(seconds)
+        for who, account in accounts.items():
+            workers.append(_seconds(account, self._before.get(who, [0.0] * len(account))))
             held = (int(each) for each in account[len(PHASES) :])
             memory.append(dict(zip(MEMORY, held, strict=True)))
         self._before = accounts
@@ -73,21 +74,18 @@ class Profile:
         driver = _rounded(self._driver())
         return {"steps": steps, "driver": driver, "workers": workers, "memory": memory}
 
-    def _seconds(self, number: int, account: list[float], is_same: bool) -> dict[str, float]:
-        """A worker's seconds by phase, since the time before."""
-        now = account[: len(PHASES)]
-        then = self._before[number][: len(PHASES)] if is_same else [0.0] * len(PHASES)
-        if sum(then) > sum(now):  # another has taken its place
-            then = [0.0] * len(PHASES)
-        spent = {name: 1e-9 * (n - t) for name, n, t in zip(PHASES, now, then, strict=True)}
-        return _rounded(spent)
-
     def _driver(self) -> dict[str, float]:
         now = perf_counter()
         rounds, update = self._rounds_seconds, self._update_seconds
         other = now - self._since - rounds - update
         self._rounds_seconds, self._update_seconds, self._since = 0.0, 0.0, now
         return {"rounds": rounds, "update": update, "other": other}
+
+
+def _seconds(now: list[float], then: list[float]) -> dict[str, float]:
+    """A worker's seconds by phase, between two accounts of it."""
+    spent = {name: 1e-9 * (n - t) for name, n, t in zip(PHASES, now, then, strict=False)}
+    return _rounded(spent)
 
 
 def added_up(stretches: Iterable[Spent]) -> Spent:

@@ -71,8 +71,11 @@ class TrainingStep(Task):
 
     def _account(self) -> None:
         """Note what memory this takes."""
-        ACCOUNT.data = sum(shard.bytes for shard in self.shards)
-        vectors = self.exchange.broadcast.single, self.exchange.slots.single
+        # An epoch has a number of each row, for the order, and a copy of its truth.
+        ACCOUNT.data = sum(each.bytes + 8 * each.rows + each.truth.nbytes for each in self.shards)
+        vectors = [self.exchange.broadcast.single, self.exchange.slots.single]
+        if self.stacks.behind is not None:
+            vectors.append(self.stacks.behind.single)
         ACCOUNT.vectors = sum(each.nbytes for each in vectors)
         ACCOUNT.activations = self.stacks.memory.nbytes
 

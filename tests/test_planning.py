@@ -302,7 +302,7 @@ def test_rates() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "10", "Gb/s", "10Gb", "10GB/s!", "-1Gb/s", "nanGb/s", "1e999b/s"]
+    "text", ["", "10", "Gb/s", "10Gb", "10GB/s!", "-1Gb/s", "nanGb/s", "1e999b/s", "1e300Tb/s"]
 )
 def test_what_is_no_bandwidth(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="10Gb/s"):

@@ -2,9 +2,12 @@
 
 import json
 import math
+import os
 import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +60,9 @@ def test_a_workers_memory_is_what_it_must_be(local: LocalGroup) -> None:
     memory = trainer.profile.read()["memory"]
     parameters = 4 * trainer.parameters.vector.size
     assert len(memory) == local.workers
-    assert sum(each["data"] for each in memory) == 4000 * (20 * 4 + 8)
+    assert sum(each["data"] for each in memory) == 4000 * (
+        20 * 4 + 8 + 8 + 8
+    )  # X, truth, order, ordered
     for process, each in zip(local.processes, memory, strict=True):
         held = len(process.held)
         assert each["vectors"] <= (3 + math.ceil(math.log2(held))) * parameters
@@ -82,6 +87,20 @@ def test_every_phase_is_told_of_the_worker_that_spent_it(local: LocalGroup) -> N
         assert all(worker[phase] > 0 for phase in ("gather", "forward", "backward", "addition"))
         # A worker's laps leave nothing out, and the driver waits for all of them.
         assert sum(worker.values()) >= spent["driver"]["rounds"] - worker["waiting"]
+
+
+def test_who_is_left_spends_nothing_twice() -> None:
+    began = perf_counter()
+    with LocalGroup(8, 3) as group:
+        trainer = trainer_of(group, batch_size=400, shards=8)
+        for step in range(50):
+            trainer.step(1, step % 10)
+        trainer.profile.so_far()
+        os.kill(group.processes[0].popen.pid, signal.SIGKILL)
+        trainer.step(1, 0)
+        spent = trainer.profile.so_far()
+    assert len(spent["workers"]) == 3
+    assert all(sum(worker.values()) <= perf_counter() - began for worker in spent["workers"])
 
 
 def test_stretches_add_up() -> None:

@@ -45,8 +45,11 @@ def _above_0(text: str, units: dict[str, float], example: str) -> float:
 
 def _read(text: str, units: dict[str, float], example: str) -> float:
     found = _QUANTITY.fullmatch(text.strip())
-    if found is None or found[2] not in units or not math.isfinite(float(found[1])):
+    value = math.inf
+    if found is not None and found[2] in units:
+        value = float(found[1]) * units[found[2]]
+    if not math.isfinite(value):
         raise argparse.ArgumentTypeError(
             f"must be a number with its unit, like {example}, not {text!r}"
         )
-    return float(found[1]) * units[found[2]]
+    return value
