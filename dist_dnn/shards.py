@@ -17,7 +17,8 @@ BLOCK_ROWS = 4096
 """A slice of more rows runs as consecutive blocks of so many; part of the numerics."""
 
 NEIGHBOURS = 4
-"""So many shards of a subtree have a slot each: ⌈log2 h⌉ + 2 slots suffice for h shards."""
+"""So many shards of a subtree have a slot each: ⌈log2 h⌉ + 2 slots suffice for the h neighbours
+that ``assign`` gives."""
 
 CHUNK_ROWS = 1024
 """Evaluation, prediction and statistics go through a shard in chunks of so many rows."""

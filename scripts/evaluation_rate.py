@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as parquet
+from comparisons import ratio
 
 from dist_dnn.data.sources import open_source
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.evaluation import Evaluator
+from dist_dnn.front.made_up import made_up_rows
 from dist_dnn.front.predict import write_parquet
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import Model
@@ -79,7 +78,7 @@ def measure(reach: Reach, chosen: argparse.Namespace) -> dict[str, Any]:
     hyperparameters = Hyperparameters(hidden=chosen.layers[1:-1], shards=chosen.shards)
     with TemporaryDirectory() as folder, reach.group(chosen.shards) as group:
         table = Path(folder, "rows.parquet")
-        made_up = _made_up_rows(chosen.layers[0], chosen.layers[-1], rows)
+        made_up = made_up_rows(chosen.layers[0], chosen.layers[-1], rows)
         parquet.write_table(made_up, table, row_group_size=-(-rows // chosen.row_groups))
         experiment = prepare(group, str(table), "y", hyperparameters)
         trainer = Trainer(group, experiment, hyperparameters)
@@ -121,20 +120,12 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _fraction(name: str, times: dict[str, list[float]]) -> dict[str, Any]:
-    """The products' time over that of the whole work, turn by turn: the median, and all between."""
-    ratios = sorted(a / b for a, b in zip(times["products"], times[name], strict=True))
+    """The products' time over that of the whole work, turn by turn, with its interval."""
+    estimate = ratio(times["products"], times[name])
     return {
-        f"{name}_fraction": statistics.median(ratios),
-        f"{name}_interval": [ratios[0], ratios[-1]],
+        f"{name}_fraction": estimate.median,
+        f"{name}_interval": [estimate.low, estimate.high],
     }
-
-
-def _made_up_rows(features: int, classes: int, m: int) -> pa.Table:
-    """A table of m rows: x, a list of float32 numbers, and y, a class."""
-    random = np.random.default_rng(0)
-    x: Any = pa.array(random.standard_normal(m * features, np.float32))
-    y = pa.array(np.arange(m) % classes)
-    return pa.table({"x": pa.FixedSizeListArray.from_arrays(x, features), "y": y})
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from dist_dnn.front.made_up import made_up_rows
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.preparation import prepare
 from dist_dnn.rounds import Group
@@ -36,14 +35,6 @@ class Workload:
         """Trains it from the beginning."""
         experiment = prepare(group, self.table(), "y", self.hyperparameters)
         return Trainer(group, experiment, self.hyperparameters)
-
-
-def made_up_rows(features: int, classes: int, m: int) -> pa.Table:
-    """A table of m rows: x, a list of float32 numbers, and y, a class."""
-    random = np.random.default_rng(0)
-    x: Any = pa.array(random.standard_normal(m * features, np.float32))
-    y = pa.array(np.arange(m) % classes)
-    return pa.table({"x": pa.FixedSizeListArray.from_arrays(x, features), "y": y})
 
 
 class OwnSteps:

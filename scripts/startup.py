@@ -3,15 +3,15 @@
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from math import comb
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
+
+from comparisons import Estimate
 
 ROOT = Path(__file__).resolve().parents[1]
 NUMPY = ("-c", "import numpy")
@@ -27,8 +27,6 @@ LINE = "epoch 1/1"
 """How the first line begins."""
 
 ROUNDS = 9
-CONFIDENCE = 0.95
-"""How probable it is at least that an interval has the true median in it."""
 
 
 def main() -> None:
@@ -60,8 +58,9 @@ def measure(rounds: int, workers: int) -> dict[str, Any]:
             later["first_step"].append(starts.first_step() - numpy)
     result: dict[str, Any] = {"rounds": rounds, "workers": workers}
     for name, seconds in later.items():
-        result[f"{name}_seconds_over_numpy"] = statistics.median(seconds)
-        result[f"{name}_interval"] = interval(seconds)
+        estimate = Estimate.of(seconds)
+        result[f"{name}_seconds_over_numpy"] = estimate.median
+        result[f"{name}_interval"] = [estimate.low, estimate.high]
     return result
 
 
@@ -119,18 +118,6 @@ def _check(process: subprocess.Popen[str], errors: str) -> None:
     """Exit with what a command said, where it failed."""
     if process.returncode != 0:
         sys.exit(errors.strip())
-
-
-def interval(values: Sequence[float]) -> list[float]:
-    """The narrowest two of the values that have the true median between them, by the sign test.
-
-    Of fewer than six values they are the least and the greatest.
-    """
-    ordered, n = sorted(values), len(values)
-    left_out = 0
-    while 2 * sum(comb(n, k) for k in range(left_out + 2)) <= (1 - CONFIDENCE) * 2**n:
-        left_out += 1
-    return [ordered[left_out], ordered[-1 - left_out]]
 
 
 if __name__ == "__main__":

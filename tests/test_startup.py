@@ -1,13 +1,11 @@
 """A start imports what it needs, reads while workers start, and leaves none behind; its script."""
 
-import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -100,16 +98,6 @@ def test_a_mistake_leaves_no_worker(
     assert not any(tmp_path.iterdir())
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("startup", SCRIPT)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 def test_the_script_prints_one_object() -> None:
     done = subprocess.run(
         [sys.executable, SCRIPT, "--rounds", "1"], capture_output=True, text=True, check=True
@@ -120,11 +108,3 @@ def test_the_script_prints_one_object() -> None:
     for name in ("help", "first_step"):
         seconds = result[f"{name}_seconds_over_numpy"]
         assert result[f"{name}_interval"] == [seconds, seconds]
-
-
-def test_intervals_are_those_of_the_sign_test(script: ModuleType) -> None:
-    # Of 9 values the least and the greatest are left out: 2 · (1 + 9) / 2⁹ is 3.9 %.
-    assert script.interval(range(9, 0, -1)) == [2, 8]
-    assert script.interval(range(5)) == [0, 4]
-    assert script.interval(range(6)) == [0, 5]
-    assert script.interval(range(25)) == [7, 17]

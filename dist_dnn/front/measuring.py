@@ -11,10 +11,10 @@ from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 from dist_dnn.errors import InputError
 from dist_dnn.front.api import import_launch
+from dist_dnn.front.made_up import made_up_rows
 from dist_dnn.front.planning import Core, Memory, Work
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.idling import Idling
@@ -93,15 +93,8 @@ class Training:
             batch_size=self.batch_size,
             shards=self.shards,
         )
-        table = _made_up_rows(self.layers[0], self.classes, self.rows)
+        table = made_up_rows(self.layers[0], self.classes, self.rows)
         return Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
-
-
-def _made_up_rows(features: int, classes: int, rows: int) -> pa.Table:
-    random = np.random.default_rng(0)
-    x: Any = pa.array(random.standard_normal(rows * features, np.float32))
-    y = pa.array(np.arange(rows) % classes)
-    return pa.table({"x": pa.FixedSizeListArray.from_arrays(x, features), "y": y})
 
 
 # A core
