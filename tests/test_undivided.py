@@ -8,7 +8,7 @@ from dist_dnn.nn.network import Network, Parameters
 from dist_dnn.nn.propagation import Arrays, product
 from dist_dnn.nn.undivided import undivide
 
-NETWORK = Network((6, 5, 4, 3))
+NETWORK = Network((12, 11, 10, 9))
 BLOCKS, ROWS = 3, 7
 
 
@@ -44,7 +44,7 @@ def test_one_number_of_one_layer_that_differs_keeps_that_layer_divided(
 ) -> None:
     def almost(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
         exact(left, right, out)
-        if is_over_all(right) and left.shape == (4, 5):  # W[2] A[1]
+        if is_over_all(right) and left.shape == (10, 11):  # W[2] A[1]
             out[3, example] = np.nextafter(out[3, example], np.float32(np.inf))
 
     assert at_once_after(monkeypatch, almost) == ({1, 3}, {2, 3})
@@ -68,3 +68,15 @@ def test_what_was_there_before_does_not_count(monkeypatch: pytest.MonkeyPatch) -
             product(left, right, out)
 
     assert at_once_after(monkeypatch, idle_at_once) == (set(), set())
+
+
+def test_products_for_few_units_are_not_tried() -> None:
+    network = Network((9, 7, 1), loss="binary_cross_entropy")
+    arrays = Arrays(network, ROWS, BLOCKS)
+    weights = Parameters(network, np.zeros(network.parameter_count, np.float32)).W
+    before = dict(arrays.forward_products), dict(arrays.backward_products)
+    undivide(arrays, weights, np.random.default_rng(0))
+    for products, divided in zip(
+        (arrays.forward_products, arrays.backward_products), before, strict=True
+    ):
+        assert all(products[l] is divided[l] for l in divided)

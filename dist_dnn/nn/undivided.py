@@ -16,6 +16,9 @@ from dist_dnn.nn.propagation import Arrays, Product, product
 NUMBERS = 256
 """So many numbers of every example are compared: two orders of addition often round alike."""
 
+FEWEST_UNITS = 8
+"""Products for fewer units stay divided: they would be tried long, and cost little."""
+
 
 def undivide(arrays: Arrays, W: Mapping[int, Array], random: np.random.Generator) -> None:
     """Let the products of a stack run over all its blocks at once where that changes no bit.
@@ -40,6 +43,8 @@ def _try(
     random: np.random.Generator,
 ) -> None:
     """Take the product at once in the place of the one by block, if it gives the same bits."""
+    if len(at_once.out) < FEWEST_UNITS:
+        return
     for _ in range(-(-NUMBERS // len(at_once.out))):
         _randomise(at_once.right.T, random)
         product(weights, *products[l])
