@@ -11,7 +11,7 @@ from dist_dnn.data.features import Features
 from dist_dnn.data.targets import Target
 from dist_dnn.nn.activations import Array
 from dist_dnn.nn.network import Network, Parameters
-from dist_dnn.nn.propagation import Arrays, forward, losses
+from dist_dnn.nn.propagation import Arrays, ArraysByLength, forward, losses
 from dist_dnn.rounds import Exchange, Group, Options, ShardTask, Sizes, Vectors
 from dist_dnn.shards import CHUNK_ROWS
 
@@ -46,8 +46,7 @@ class Evaluation(ShardTask):
         self.target = Target.from_json(options["target"])
         self.network = Network(**options["network"])
         self.parameters = Parameters(self.network, exchange.broadcast.single)
-        self.memory = np.zeros(Arrays.size(self.network, CHUNK_ROWS), np.float32)
-        self.arrays: dict[int, Arrays] = {}
+        self.arrays = ArraysByLength(self.network, CHUNK_ROWS)
         self.predicted, self.true = np.zeros((2, CHUNK_ROWS), np.int64)
         self.is_right = np.zeros(CHUNK_ROWS, np.bool_)
         for leaf in exchange.additions.leaves:  # bad rows are found now, not in a round
@@ -62,17 +61,12 @@ class Evaluation(ShardTask):
         sums.double[:] = 0
         for first in range(0, rows.rows, CHUNK_ROWS):
             m = min(CHUNK_ROWS, rows.rows - first)
-            arrays = self._arrays(m)
+            arrays = self.arrays.of(m)
             arrays.read(rows.X[first : first + m].T)
             rows.encode(rows.truth[first : first + m], arrays.Y)
             forward(self.parameters, arrays)
             loss = losses(arrays).item()
             sums.double[:] += (loss, m, self._score(arrays, m))
-
-    def _arrays(self, m: int) -> Arrays:
-        if m not in self.arrays:
-            self.arrays[m] = Arrays(self.network, m, memory=self.memory)
-        return self.arrays[m]
 
     def _score(self, arrays: Arrays, m: int) -> float:
         A, Y = arrays.A[self.network.L], arrays.Y

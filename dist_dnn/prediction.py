@@ -16,7 +16,7 @@ from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import Source
 from dist_dnn.model import Model
 from dist_dnn.nn.network import Network, Parameters
-from dist_dnn.nn.propagation import Arrays, forward
+from dist_dnn.nn.propagation import ArraysByLength, forward
 from dist_dnn.rounds import Exchange, Group, Options, Sizes, Task
 from dist_dnn.shards import CHUNK_ROWS, shard_range
 
@@ -55,8 +55,7 @@ class Prediction(Task):
         self.stride, self.chunks = options["stride"], options["chunks"]
         self.network = Network(**options["network"])
         self.parameters = Parameters(self.network, exchange.broadcast.single)
-        self.memory = np.zeros(Arrays.size(self.network, CHUNK_ROWS), np.float32)
-        self.arrays: dict[int, Arrays] = {}
+        self.arrays = ArraysByLength(self.network, CHUNK_ROWS)
         self.readers = {
             leaf.shard // self.stride: Reader(self.dataset) for leaf in exchange.additions.leaves
         }
@@ -85,15 +84,10 @@ class Prediction(Task):
         begin += chunk * CHUNK_ROWS
         for first in range(begin, min(begin + len(part), end), CHUNK_ROWS):
             batch, numbers = reader.read(first, min(first + CHUNK_ROWS, end))
-            arrays = self._arrays(batch.num_rows)
+            arrays = self.arrays.of(batch.num_rows)
             self.features.fill(batch, numbers, self.dataset.source.name, arrays.X.T)
             A = forward(self.parameters, arrays)
             np.add(A.T, 0, out=part[first - begin :][: batch.num_rows])
-
-    def _arrays(self, m: int) -> Arrays:
-        if m not in self.arrays:
-            self.arrays[m] = Arrays(self.network, m, memory=self.memory)
-        return self.arrays[m]
 
 
 class Spool:

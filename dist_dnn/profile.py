@@ -46,7 +46,7 @@ class Profile:
         self._group = group
         self._rounds = group.open(Accounts, {"shards": group.shards})
         self._before: dict[float, list[float]] = {}
-        self._so_far: list[Spent] = []
+        self._so_far = added_up([])
         self.read()
 
     def stepped(self, rounds: float, update: float) -> None:
@@ -57,8 +57,8 @@ class Profile:
 
     def so_far(self) -> Spent:
         """What has been spent since the beginning."""
-        self._so_far = [added_up([*self._so_far, self.read()])]
-        return self._so_far[0]
+        self._so_far = added_up([self._so_far, self.read()])
+        return self._so_far
 
     def read(self) -> Spent:
         """What workers spent since the time before; of one that is new, since it started."""

@@ -1,7 +1,7 @@
 """Which blocks of a step are computed together: stacks of blocks with equal rows.
 
-A stack's products still are one call of the BLAS a block, so stacking changes no bit; it saves
-calls from Python.
+A block in a stack has the bits that it has by itself: stacking changes nothing but speed, since it
+saves calls from Python.
 """
 
 from collections.abc import Iterator, Sequence
@@ -152,22 +152,18 @@ class Stacks:
             spare = self.slots.single[blocks[0].slot]
             undivide(arrays, Parameters(self.network, spare).W, self._random)
         inputs = list(zip(arrays.X, arrays.Y, strict=True))
-        runs = list(_runs(blocks))
-        calls = [self._call(blocks, arrays, first, stop) for first, stop in runs]
+        calls = [self._call(blocks, arrays, first, stop) for first, stop in _runs(blocks)]
         return Stack(blocks, arrays, inputs, calls)
 
     def _call(self, blocks: list[Block], arrays: Arrays, first: int, stop: int) -> GradientCall:
         """For the blocks [first, stop) of a stack, whose slots lie behind one another."""
         slots, slot = self._slots(blocks[first].slot)
-        vectors = slots.single[slot : slot + stop - first]
-        if stop - first == 1:
-            vectors = vectors[0]
-        factors = arrays.factors.of_blocks(first if stop - first == 1 else slice(first, stop))
+        taken, chosen = slice(slot, slot + stop - first), slice(first, stop)
         return GradientCall(
-            factors,
-            Gradients(self.network, vectors),
-            arrays.loss[first:stop],
-            slots.double[slot : slot + stop - first],
+            arrays.factors.of_blocks(chosen),
+            Gradients(self.network, slots.single[taken]),
+            arrays.loss[chosen],
+            slots.double[taken],
             blocks[first].rows,
             self._additions(blocks[stop - 1].additions),
         )

@@ -31,8 +31,8 @@ class TrainingState:
         learning_rate_factor: what the schedule's rate is multiplied by.
         rollbacks: what led to each halving of that factor.
         history: the metrics of the completed epochs.
-        profile: where the time of the epochs that this process completed went, as ``profile.Spent``
-            with ``steps``; empty before. A checkpoint does not have it.
+        profile: where the time went of the epochs that this process completed, as
+            ``profile.Spent``; empty before. A checkpoint does not have it.
     """
 
     vectors: dict[str, Array]

@@ -1,6 +1,5 @@
 """Our steps against those of other software: ratios of the rates, and which is the fastest."""
 
-import os
 import statistics
 import sys
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from own_steps import BATCHES, OwnSteps, Workload
 from peers.process import Peer
 from peers.task import Task
 
+from dist_dnn.front.measuring import cores
 from dist_dnn.rounds import Group
 from dist_dnn.shards import batch_slice, epoch_order, shard_range
 from dist_dnn.trainer import Trainer
@@ -80,13 +80,6 @@ def rows_of_batch(batch: int, batch_size: int, m: int, shards: int, seed: int) -
         first, last = batch_slice(batch, batch_size, m, shard, shards)
         found.append(start + epoch_order(seed, 1, shard, stop - start)[first:last])
     return np.concatenate(found)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _compared(own: list[float], peers: dict[str, list[float]], batch_size: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Measure whole training steps: one JSON object on standard output, a table on standard error."""
 
 import argparse
-import json
 import resource
 import statistics
 import sys
@@ -16,11 +15,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from against import compare_against
 from beside import compare_beside, otherwise
 from comparisons import LEAST_ROUNDS, WARM_UP_STEPS
+from measuring_command import layers, printed
 from own_steps import BATCHES, Workload
 from peers.process import LIBRARIES, OPTIMIZERS, check_peers
 
 from dist_dnn.checkpoint import Surroundings
-from dist_dnn.errors import InputError, RunError
+from dist_dnn.errors import InputError
 from dist_dnn.front.profiling import print_profile
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.products import Products
@@ -36,7 +36,6 @@ from workers.group import Reach
 TURN_SECONDS = 3.0
 """How long steps are made with checkpoints, and without, before the other's turn."""
 
-
 PARTS = {"compute": ("gather", "forward", "backward", "addition"), "reduce": ("reduce",)}
 """The parts of a step, by the phases of a worker."""
 
@@ -44,14 +43,7 @@ PARTS = {"compute": ("gather", "forward", "backward", "addition"), "reduce": ("r
 def main() -> int:
     """Measure what the command line asks for; returns the exit status."""
     chosen = _parser().parse_args()
-    try:
-        result = measure(chosen)
-        if result is not None:
-            print(json.dumps(result))
-    except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    return 0
+    return printed(lambda: measure(chosen))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python scripts/benchmark.py --layers 784,512,256,10 --batch-size 512 "
         "--workers 2 --shards 2",
     )
-    parser.add_argument("--layers", required=True, type=_layers, metavar="N,N,…")
+    parser.add_argument("--layers", required=True, type=layers, metavar="N,N,…")
     parser.add_argument("--batch-size", required=True, type=int, metavar="B")
     parser.add_argument("--workers", type=int, metavar="N", help="default 2, or all ranks of MPI")
     parser.add_argument("--backend", default="local", metavar="NAME")
@@ -93,16 +85,6 @@ def _parser() -> argparse.ArgumentParser:
         help="measure the rate with such checkpoints over the rate without, too",
     )
     return parser
-
-
-def _layers(text: str) -> tuple[int, ...]:
-    try:
-        layers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        layers = ()
-    if len(layers) < 2 or min(layers) < 1 or layers[-1] < 3:
-        raise argparse.ArgumentTypeError(f"{text!r} is not n[0],…,n[L] with n[L] at least 3")
-    return layers
 
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any] | None:

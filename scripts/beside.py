@@ -58,7 +58,6 @@ def compare_beside(
     Returns:
         The other one's median step, the ratio of the steps' times, and their difference.
     """
-
     if settings.workers is None:
         settings = replace(settings, workers=workers)
 

@@ -1,7 +1,6 @@
 """Measure evaluation and prediction against their matrix products: one JSON object is printed."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyarrow.parquet as parquet
 from comparisons import ratio
+from measuring_command import layers, printed
 
 from dist_dnn.data.sources import open_source
-from dist_dnn.errors import InputError, RunError
 from dist_dnn.evaluation import Evaluator
 from dist_dnn.front.made_up import made_up_rows
 from dist_dnn.front.predict import write_parquet
@@ -35,14 +34,7 @@ def main() -> int:
     """Measure what the command line asks for; returns the exit status."""
     chosen = _parser().parse_args()
     settings = launch.Settings(chosen.backend, chosen.workers)
-    try:
-        result = launch.run(settings, lambda reach: measure(reach, chosen))
-        if result is not None:
-            print(json.dumps(result))
-    except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    return 0
+    return printed(lambda: launch.run(settings, lambda reach: measure(reach, chosen)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure evaluation and prediction against their matrix products alone.",
         epilog="example: python scripts/evaluation_rate.py --layers 1024,2048,2048,1024,10",
     )
-    parser.add_argument("--layers", required=True, type=_layers, metavar="N,N,…")
+    parser.add_argument("--layers", required=True, type=layers, metavar="N,N,…")
     parser.add_argument("--workers", type=int, metavar="N", help="default 2, or all ranks of MPI")
     parser.add_argument("--backend", default="local", metavar="NAME")
     parser.add_argument("--shards", type=int, default=8, metavar="S")
@@ -60,16 +52,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--turns", type=int, default=7, metavar="N", help="default 7")
     return parser
-
-
-def _layers(text: str) -> tuple[int, ...]:
-    try:
-        layers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        layers = ()
-    if len(layers) < 2 or min(layers) < 1 or layers[-1] < 3:
-        raise argparse.ArgumentTypeError(f"{text!r} is not n[0],…,n[L] with n[L] at least 3")
-    return layers
 
 
 def measure(reach: Reach, chosen: argparse.Namespace) -> dict[str, Any]:

@@ -14,9 +14,12 @@ from trainings import EXPERIMENT, Backend, Ends, children, python_command, train
 
 from dist_dnn.errors import InputError
 
+EVENTS = r"\[warn\] Epoll .*"
+"""A line of the event library in Open MPI's launcher, about sockets of its own."""
+
 FROM_LIBRARIES = re.compile(
     r"|NBC_Progress: an error \d+ was found during schedule .*"
-    r"|\[warn\] Epoll .*"
+    rf"|{EVENTS}"
     r"|Abort is in progress\.\.\.hit ctrl-c again to forcibly terminate"
 )
 """Lines of Open MPI's libraries and of its mpirun."""

@@ -209,7 +209,8 @@ def test_a_stack_has_the_bits_of_its_blocks(
     backward(parameters, stack)
     gradients(stack.factors, Gradients(network, sums))
     for k in range(blocks):
-        gradients(stack.factors.of_blocks(k), Gradients(network, by_block[k]))
+        one = slice(k, k + 1)
+        gradients(stack.factors.of_blocks(one), Gradients(network, by_block[one]))
 
     for k in range(blocks):
         loss_sum, row, output, block_sums = one_pass(parameters, X[k], Y[k])

@@ -26,7 +26,7 @@ class Factors(NamedTuple):
     dZ: Mapping[int, Array]
     ones: Array
 
-    def of_blocks(self, blocks: int | slice) -> "Factors":
+    def of_blocks(self, blocks: slice) -> "Factors":
         """Those of some blocks of a stack."""
         A = {l: each[blocks] for l, each in self.A.items()}
         return Factors(A, {l: each[blocks] for l, each in self.dZ.items()}, self.ones)
@@ -152,6 +152,21 @@ class Arrays:
             length = units * examples
             starts.append(starts[-1] + length + -length % _ALIGNMENT)
         return starts
+
+
+class ArraysByLength:
+    """Arrays of passes over up to so many examples, by how many there are, in the same memory."""
+
+    def __init__(self, network: Network, most: int) -> None:
+        self._network = network
+        self._memory = np.zeros(Arrays.size(network, most), np.float32)
+        self._known: dict[int, Arrays] = {}
+
+    def of(self, m: int) -> Arrays:
+        """Those of a pass over m examples; what the ones before held is overwritten with them."""
+        if m not in self._known:
+            self._known[m] = Arrays(self._network, m, memory=self._memory)
+        return self._known[m]
 
 
 def product(left: Array, right: Array, out: Array) -> None:
