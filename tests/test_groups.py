@@ -337,6 +337,17 @@ def test_too_many_losses_in_one_step_are_an_error_that_names_the_worker(
     assert len(capsys.readouterr().err.splitlines()) == most
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen")
+def test_as_many_workers_as_cores_have_one_each_and_others_have_all() -> None:
+    cores = os.sched_getaffinity(0)
+    for workers in {len(cores), len(cores) + 1}:
+        with LocalGroup(2 * workers, workers) as group:
+            group.settle()
+            bound = [os.sched_getaffinity(each.popen.pid) for each in group.processes]
+        own = [{core} for core in sorted(cores)]
+        assert bound == (own if workers == len(cores) else [cores] * workers)
+
+
 def test_losses_are_counted_for_each_step_anew(tmp_path: Path) -> None:
     with LocalGroup(SHARDS, 2, max_failures=1) as group:
         for number in range(3):

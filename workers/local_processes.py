@@ -1,5 +1,6 @@
 """The local group: worker processes on this machine that exchange through shared memory."""
 
+import os
 import platform
 import select
 from collections.abc import Sequence
@@ -261,6 +262,7 @@ class LocalGroup(SettlingGroup):
         held = assign(self.shards, len(self.processes))
         for number, (process, shards) in enumerate(zip(self.processes, held, strict=True)):
             process.number, process.held = number, shards
+        self._bind()
         self._await_greetings()
         own = arithmetic()
         for process in self.processes:
@@ -281,6 +283,19 @@ class LocalGroup(SettlingGroup):
         finally:
             segment.close_descriptor()
         self.members = members
+
+    def _bind(self) -> None:
+        """Give each worker a core of its own where there are just as many as workers.
+
+        The driver then shares a core with one of them, and they wait for each other all the same.
+        Unbound, two workers may come to share a core while it waits on the other.
+        """
+        if not hasattr(os, "sched_getaffinity"):
+            return
+        cores = os.sched_getaffinity(0)
+        own = len(cores) == len(self.processes)
+        for process, core in zip(self.processes, sorted(cores), strict=False):
+            process.bind({core} if own else cores)
 
     def _await_greetings(self) -> None:
         """Wait until all workers have started.

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import monotonic
@@ -92,6 +93,11 @@ class Process:
         if "arithmetic" in message:
             self.greeting = message
         return message
+
+    def bind(self, cores: set[int]) -> None:
+        """Let the process compute on these cores alone."""
+        with suppress(OSError):  # it ended just now, or may not be bound: nothing depends on it
+            os.sched_setaffinity(self.popen.pid, cores)
 
     def check_stopped(self, seconds: float) -> None:
         """Raise WorkerLost when the process has been stopped (by SIGSTOP, say) for so long."""
