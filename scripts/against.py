@@ -13,7 +13,7 @@ from own_steps import BATCHES, OwnSteps, Workload
 from peers.process import Peer
 from peers.task import Task
 
-from dist_dnn.front.measuring import cores
+from dist_dnn.front.measuring_workers import cores
 from dist_dnn.rounds import Group
 from dist_dnn.shards import batch_slice, epoch_order, shard_range
 from dist_dnn.trainer import Trainer

@@ -18,7 +18,7 @@ from mpi import needs_mpi
 
 from dist_dnn.front import quantities
 from dist_dnn.front.cli import run
-from dist_dnn.front.measuring import MOST_NUMBERS, MOST_PARAMETERS, _least_squares, _measurable
+from dist_dnn.front.measuring import MOST_NUMBERS, MOST_PARAMETERS, _least_squares, measurable
 from dist_dnn.front.planning import (
     HALF,
     Core,
@@ -256,11 +256,11 @@ def test_bytes_are_those_that_mpi_is_given(parameters: int, shards: int, workers
 
 @given(st.lists(st.integers(1, 10**6), min_size=2, max_size=6))
 def test_what_is_measured_is_small(layers: list[int]) -> None:
-    smaller = _measurable(tuple(layers))
+    smaller = measurable(tuple(layers))
     assert sum((a + 1) * b for a, b in pairwise(smaller)) <= MOST_PARAMETERS
     assert smaller[0] * smaller[-1] <= MOST_NUMBERS
     assert all(1 <= a <= b for a, b in zip(smaller, layers, strict=True))
-    assert _measurable(smaller) == smaller
+    assert measurable(smaller) == smaller
 
 
 def test_no_factor_is_below_0() -> None:

@@ -131,3 +131,12 @@ def test_a_reader_goes_anywhere(selected: Rows, tmp_path: Path) -> None:
         batch, numbers = reader.read(first, stop)
         assert numbers.tolist() == chosen[first:stop].tolist()
         assert batch.column("x").to_pylist() == x[numbers].tolist()
+
+
+def test_a_source_that_gives_fewer_rows_than_it_said_is_named() -> None:
+    source = open_source(made_up_table(100))
+    reader = Reader(
+        Dataset(source, Rows.all(200), made_up_model("binary").features.columns, None, 8)
+    )
+    with pytest.raises(InputError, match=f"{source.name} has fewer rows than when it was opened"):
+        reader.read(0, 150)

@@ -11,6 +11,7 @@ from dist_dnn.data.features import Column, Features
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import BATCH_ROWS, Source, reopen
 from dist_dnn.data.targets import Target
+from dist_dnn.errors import InputError
 from dist_dnn.shards import CHUNK_ROWS, shard_range
 
 
@@ -203,8 +204,14 @@ class Reader:
             self._waiting = []
         missing = stop - first - sum(batch.num_rows for batch in self._waiting)
         while missing > 0:
-            self._waiting.append(next(self._batches))
-            missing -= self._waiting[-1].num_rows
+            batch = next(self._batches, None)
+            if batch is None:
+                raise InputError(
+                    f"{self.dataset.source.name} has fewer rows than when it was opened; "
+                    "run again when it is at rest"
+                )
+            self._waiting.append(batch)
+            missing -= batch.num_rows
         table = pa.Table.from_batches(self._waiting)
         self._waiting = table.slice(stop - first).to_batches()
         self._position = stop

@@ -1,23 +1,18 @@
-"""How fast this machine computes the steps of a network, and what a round costs it."""
+"""How fast one core of this machine computes the steps of a network."""
 
-import math
-import os
-import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from time import perf_counter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dist_dnn.errors import InputError
 from dist_dnn.front.api import import_launch
 from dist_dnn.front.made_up import made_up_rows
-from dist_dnn.front.planning import Core, Memory, Work
+from dist_dnn.front.planning import Core, Work
+from dist_dnn.front.timing import medians, timed
 from dist_dnn.hyperparameters import Hyperparameters
-from dist_dnn.idling import Idling
 from dist_dnn.nn.network import Network
 from dist_dnn.nn.optimizers import make_optimizer
 from dist_dnn.nn.update import Update
@@ -26,8 +21,6 @@ from dist_dnn.products import Products
 from dist_dnn.rounds import Group
 from dist_dnn.shards import BLOCK_ROWS
 from dist_dnn.trainer import Trainer
-
-Result = TypeVar("Result")
 
 MOST_PARAMETERS = 10**7
 """Larger networks are measured with fewer units a layer."""
@@ -38,17 +31,7 @@ MOST_NUMBERS = 2**25
 MOST_FLOPS = 2e10
 """Of a step that is measured."""
 
-SECONDS = 0.15
-"""For so long each thing is measured, in turns."""
-
-TURNS = 5
 BATCHES = 2
-LONGEST_IDLING = 5e-3
-LONGEST_STEP = 10.0
-"""Steps that a verification may take."""
-
-MEMORY_PART = 0.25
-"""Of the machine's memory, that a verification may take."""
 
 
 class Speed(NamedTuple):
@@ -97,9 +80,6 @@ class Training:
         return Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
 
 
-# A core
-
-
 def measure_core(training: Training, workers: int) -> Speed:
     """Measure the products, whole steps, additions and updates by themselves, in this process.
 
@@ -115,11 +95,11 @@ def measure_core(training: Training, workers: int) -> Speed:
 
 def _measure_core(reach: Any, training: Training, workers: int) -> Speed:
     extrapolated = []
-    layers = _measurable(training.layers)
+    layers = measurable(training.layers)
     if layers != training.layers:
         extrapolated.append(f"from layers {'-'.join(map(str, layers))}")
     network = Network(layers, loss="half_squared_error")
-    rows = _block_rows(training, layers)
+    rows = block_rows(training, layers)
     if rows < min(-(-training.batch_size // training.shards), BLOCK_ROWS):
         extrapolated.append(f"from blocks of {rows:,} rows")
     points = [
@@ -135,9 +115,9 @@ def _measure_core(reach: Any, training: Training, workers: int) -> Speed:
         products = stack.enter_context(reach.group(1)).open(
             Products, {"network": network.arguments(), "batch_size": rows}
         )
-        calls: list[Callable[[], float]] = [_timed(lambda: products.run(1))]
-        calls += [_stepping(trainer) for trainer in trainers]
-        seconds, *steps = _medians(calls)
+        calls: list[Callable[[], float]] = [timed(lambda: products.run(1))]
+        calls += [stepping(trainer) for trainer in trainers]
+        seconds, *steps = medians(calls)
     flops = rows * work.row_flops / seconds
     core = _fitted(
         Core(flops, 0.0, 0.0, 0.0, addition, update),
@@ -147,7 +127,7 @@ def _measure_core(reach: Any, training: Training, workers: int) -> Speed:
     return Speed(_enlarged(core, layers, training.layers), extrapolated)
 
 
-def _measurable(layers: tuple[int, ...]) -> tuple[int, ...]:
+def measurable(layers: tuple[int, ...]) -> tuple[int, ...]:
     """The layers, with fewer units each where there are too many."""
     part = 1.0
     while True:
@@ -158,7 +138,7 @@ def _measurable(layers: tuple[int, ...]) -> tuple[int, ...]:
         part *= 0.9
 
 
-def _block_rows(training: Training, layers: tuple[int, ...]) -> int:
+def block_rows(training: Training, layers: tuple[int, ...]) -> int:
     """The rows of the training's blocks, or as many of them as are measured."""
     rows = -(-training.batch_size // training.shards)
     return min(rows, BLOCK_ROWS, _most_rows(layers, MOST_FLOPS / 2))
@@ -186,9 +166,9 @@ def _vectors(network: Network, optimizer: str) -> tuple[float, float]:
 
     def updated() -> float:
         sums.fill(1)  # what an update leaves there may be too small to compute with quickly
-        return _timed(lambda: update(sums, 1.0, 1e-3, 1))()
+        return timed(lambda: update(sums, 1.0, 1e-3, 1))()
 
-    addition, updating = _medians([_timed(lambda: np.add(into, other, out=into)), updated])
+    addition, updating = medians([timed(lambda: np.add(into, other, out=into)), updated])
     return addition / count, updating / count
 
 
@@ -235,132 +215,7 @@ def _enlarged(core: Core, measured: tuple[int, ...], planned: tuple[int, ...]) -
     )
 
 
-# Rounds of workers on this machine
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def measure_sharing(training: Training, workers: int, compute: float, update: float) -> Memory:
-    """Measure what a round of local workers takes beside the computing, and how they crowd.
-
-    Args:
-        training: whose products show how workers that compute at once slow each other.
-        workers: how many, at most as many as there are cores.
-        compute: seconds that they compute: whoever waits for long has to be woken.
-        update: seconds that the driver computes between two rounds.
-    """
-    idle = round(1e9 * min(compute, LONGEST_IDLING))
-    pause = min(update, LONGEST_IDLING)
-    launch = import_launch()
-
-    def drive(groups: list[Group]) -> Memory:
-        [group] = groups
-        idling = group.open(Idling, {})
-        together = _products(group, training)
-        alone = launch.run(
-            launch.Settings("local", 0), lambda reach: _products(reach.group(1), training)
-        )
-        times = math.ceil(LONGEST_IDLING / alone(1))
-        seconds, one, all_at_once = _medians(
-            [
-                _after(pause, _timed(lambda: idling.run(idle))),
-                lambda: alone(times),
-                lambda: together(times),
-            ]
-        )
-        crowding = max(1.0, all_at_once / one) if workers > 1 else 1.0
-        return Memory(max(0.0, seconds - idle * 1e-9), crowding)
-
-    return _beside([workers], workers, drive)
-
-
-def _products(group: Group, training: Training) -> Callable[[int], float]:
-    """What does a block's products so many times in each worker, and returns a time's seconds."""
-    layers = _measurable(training.layers)
-    rows = _block_rows(training, layers)
-    network = Network(layers, loss="half_squared_error")
-    options = {"network": network.arguments(), "batch_size": rows * group.shards}
-    rounds = group.open(Products, options)
-    return lambda times: _timed(lambda: rounds.run(times))() / times
-
-
-def measure_steps(training: Training, workers: Sequence[int]) -> dict[int, float]:
-    """Seconds of a step of so many local workers each; they take turns.
-
-    Raises:
-        InputError: they do not fit in a part of the memory.
-    """
-    needed = sum(_bytes(training, each) for each in workers)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > MEMORY_PART * memory:
-        raise InputError(
-            f"--verify would need {needed:.1e} bytes, more than {MEMORY_PART:.0%} of this "
-            f"machine's {memory:.1e}: give a smaller --batch-size, or fewer units"
-        )
-
-    def drive(groups: list[Group]) -> list[float]:
-        return _medians([_stepping(training.trainer(group)) for group in groups])
-
-    medians = _beside(workers, training.shards, drive)
-    return dict(zip(workers, medians, strict=True))
-
-
-def _bytes(training: Training, workers: int) -> int:
-    """About what a training takes: its rows in the table and in the workers, and its vectors."""
-    rows = 3 * training.rows * training.layers[0]
-    network = Network(training.layers, loss="half_squared_error")
-    slots = workers * (1 + training.shards.bit_length())
-    return 4 * (rows + network.parameter_count * (4 + slots))
-
-
-def _beside(workers: Sequence[int], shards: int, drive: Callable[[list[Group]], Result]) -> Result:
-    """Call ``drive`` with a local group of each number of workers, all there at once."""
-    launch = import_launch()
-
-    def enter(remaining: Sequence[int], groups: list[Group]) -> Any:
-        if not remaining:
-            return drive(groups)
-
-        def main(reach: Any) -> Any:
-            with reach.group(shards) as group:
-                return enter(remaining[1:], [*groups, group])
-
-        return launch.run(launch.Settings("local", remaining[0]), main)
-
-    result: Result = enter(workers, [])
-    return result
-
-
-# Time
-
-
-def _timed(call: Callable[[], object]) -> Callable[[], float]:
-    """What does the call, and returns its seconds."""
-
-    def timed() -> float:
-        began = perf_counter()
-        call()
-        return perf_counter() - began
-
-    return timed
-
-
-def _after(pause: float, call: Callable[[], float]) -> Callable[[], float]:
-    """What is busy for some seconds, and makes the call then."""
-
-    def called() -> float:
-        end = perf_counter() + pause
-        while perf_counter() < end:
-            pass
-        return call()
-
-    return called
-
-
-def _stepping(trainer: Trainer) -> Callable[[], float]:
+def stepping(trainer: Trainer) -> Callable[[], float]:
     """What makes a step, and returns its seconds."""
     number = 0
 
@@ -371,18 +226,3 @@ def _stepping(trainer: Trainer) -> Callable[[], float]:
         return trainer.times.step
 
     return step
-
-
-def _medians(calls: Sequence[Callable[[], float]]) -> list[float]:
-    """The median seconds of each call; they take turns, after one that does not count."""
-    for call in calls:
-        call()
-    seconds: list[list[float]] = [[] for _ in calls]
-    for _ in range(TURNS):
-        for call, taken in zip(calls, seconds, strict=True):
-            began = perf_counter()
-            while True:
-                taken.append(call())
-                if perf_counter() - began > SECONDS / TURNS:
-                    break
-    return [statistics.median(taken) for taken in seconds]

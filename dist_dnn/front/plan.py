@@ -4,14 +4,8 @@ import json
 from typing import Any
 
 from dist_dnn.errors import InputError
-from dist_dnn.front.measuring import (
-    LONGEST_STEP,
-    Training,
-    cores,
-    measure_core,
-    measure_sharing,
-    measure_steps,
-)
+from dist_dnn.front.measuring import Training, measure_core
+from dist_dnn.front.measuring_workers import LONGEST_STEP, cores, measure_sharing, measure_steps
 from dist_dnn.front.planning import (
     HALF,
     Core,
