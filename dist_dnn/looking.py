@@ -75,13 +75,13 @@ def _with_state(folder: Folder, status: dict[str, Any]) -> Look:
     Raises:
         Broken: a file is not what it should be.
     """
-    state = status["state"]
-    if state == RUNNING and is_dead(folder, status):
+    is_gone = is_dead(folder, status) if status["state"] == RUNNING else False
+    if is_gone:
         status = read_status(folder)  # it may have ended just now, as it should
-        state = DEAD if status["state"] == RUNNING else status["state"]
-    epochs = read_epochs(folder)
-    age = age_of(status)
-    if state == RUNNING and is_silent(status, epochs, age) and is_dead(folder, status) is None:
+    epochs, age, state = read_epochs(folder), age_of(status), status["state"]
+    if state == RUNNING and is_gone:
+        state = DEAD
+    elif state == RUNNING and is_gone is None and is_silent(status, epochs, age):
         state = SILENT
     problem = _problem(folder.name, state, status)
     return Look(folder.name, state, status, epochs, age=age, problem=problem)

@@ -533,7 +533,7 @@ CASES = {
     "runs in an unknown state": Case("runs . --state ended", ("--state", "completed", "'ended'")),
     "runs by an unknown key": Case("runs . --sort -acuracy", ("--sort", "mean 'accuracy'?")),
     "runs by no key": Case("runs . --sort", ("--sort", "expected one argument")),
-    "runs by a flag": Case("runs . --sort --json", ("--sort", "'--json'")),
+    "runs by a flag": Case("runs . --sort --json", ("--sort", "expected one argument")),
     "runs where nothing": Case("runs . --where loss", ("--where", "'accuracy>0.9'", "'loss'")),
     "runs where unknown": Case("runs . --where rate=1", ("--where", "--json", "'rate'")),
     "runs where words": Case("runs . --where 'epoch>few'", ("--where", "number after >", "'few'")),

@@ -1,6 +1,7 @@
 """What the commands runs, runs diff and watch take on the command line."""
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -161,6 +162,10 @@ def joined(arguments: list[str]) -> list[str]:
         arguments = [RUNS_DIFF, *arguments[2:]]
     if arguments[:1] != ["runs"]:
         return arguments
-    given = iter(arguments)
-    whole = [f"{each}={next(given, '')}" if each == "--sort" else each for each in given]
-    return [each.removesuffix("=") if each == "--sort=" else each for each in whole]
+    whole: list[str] = []
+    for each in arguments:
+        if whole and whole[-1] == "--sort" and re.match("-[^-]", each):
+            whole[-1] += f"={each}"
+        else:
+            whole.append(each)
+    return whole

@@ -10,6 +10,7 @@ from dist_dnn.front.progress import make_progress
 from dist_dnn.liveness import is_dead
 from dist_dnn.looking import (
     Broken,
+    Epochs,
     age_of,
     is_silent,
     read_epochs,
@@ -110,6 +111,7 @@ class Watch:
         self._report = report
         self._pause = pause
         self._updated: object = None
+        self._epochs: Epochs = []
         self._shown: int | None = None  # epochs
         self._rows = 0  # of the epoch in work
         self._sum = 0.0  # of their losses
@@ -162,7 +164,7 @@ class Watch:
             self._warn_of_silence(status)
 
     def _warn_of_silence(self, status: dict[str, Any]) -> None:
-        is_now = is_silent(status, read_epochs(self._folder), age_of(status))
+        is_now = is_silent(status, self._epochs, age_of(status))
         if is_now and not self._was_silent:
             warn(
                 f"{self._folder.name} has not been written for long, and whether its process is "
@@ -176,11 +178,11 @@ class Watch:
         done = status["epoch"]
         if status.get("updated") == self._updated and done == self._shown:
             return
-        epochs = read_epochs(self._folder)
+        self._epochs = read_epochs(self._folder)
         total = read_experiment(self._folder).get("epochs", done)
         if self._shown is None or self._shown > done:  # it went on from an older checkpoint
             self._shown, self._rows = max(0, done - EPOCHS_BEFORE), 0
-        for metrics in epochs[self._shown :]:
+        for metrics in self._epochs[self._shown :]:
             self._report.start_epoch(metrics["epoch"], total, 0, 0)
             self._report.end_epoch(metrics)
             self._shown, self._rows = metrics["epoch"], 0
