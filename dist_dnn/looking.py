@@ -118,6 +118,8 @@ def _problem(name: str, state: str, status: Mapping[str, Any]) -> str | None:
     """What there is to say of a run that has not simply gone on or come to its end."""
     process = status.get("process")
     where = f"process {process.get('pid')} on {process.get('host')}" if process else "its process"
+    if status.get("job") is not None:
+        where += f", of job {status['job']},"
     remedy = f"go on with `{resume_command(name)}`"
     if state == FAILED:
         return printable(f"{status.get('error')}")

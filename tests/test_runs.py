@@ -349,6 +349,7 @@ def test_what_can_be_known_of_a_process(folder: Path, monkeypatch: pytest.Monkey
     assert running(out, process=other_container, updated=ago(9999)).state == SILENT
     assert running(out, process=elsewhere, updated=ago(9999)).state == SILENT
     assert running(out, process={}, updated=ago(9999)).state == SILENT
+    assert "of job x7," in str(running(out, process={}, job="x7", updated=ago(9999)).problem)
     with LocalFolder(out).locked():
         assert running(out, process=elsewhere, updated=ago(9999)).state == RUNNING
     # And a file system that has no locks.
