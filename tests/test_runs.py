@@ -532,9 +532,14 @@ def test_a_bar_of_a_run_that_goes_on(
     watch = Watch(LocalFolder(out), Told(), 0.0)
     now = {"state": RUNNING, "epoch": 0, "step": 2, "m": 1797}
     (out / "metrics.jsonl").write_text("")
-    for rows, loss in ((200, 3.0), (500, 2.0)):
+    for rows, loss in ((0, None), (200, 3.0), (500, 2.0), (500, 2.0), (100, 1.0)):
         watch._show(now | {"updated": f"{rows}", "in_epoch": {"rows": rows, "loss": loss}})
-    assert told == [(1, 2, 1797, 200), (300, pytest.approx(400 / 300))]
+    assert told == [
+        (1, 2, 1797, 0),
+        (200, 3.0),
+        (300, pytest.approx(400 / 300)),
+        (1, 2, 1797, 100),  # it went on from an older checkpoint
+    ]
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ class Watch:
         self._updated: object = None
         self._epochs: Epochs = []
         self._shown: int | None = None  # epochs
-        self._rows = 0  # of the epoch in work
+        self._rows: int | None = None  # of the epoch in work; None before it is shown
         self._sum = 0.0  # of their losses
         self._misses = 0
         self._gone_since: float | None = None
@@ -181,11 +181,12 @@ class Watch:
         self._epochs = read_epochs(self._folder)
         total = read_experiment(self._folder).get("epochs", done)
         if self._shown is None or self._shown > done:  # it went on from an older checkpoint
-            self._shown, self._rows = max(0, done - EPOCHS_BEFORE), 0
+            self._shown, self._rows = max(0, done - EPOCHS_BEFORE), None
         for metrics in self._epochs[self._shown :]:
-            self._report.start_epoch(metrics["epoch"], total, 0, 0)
+            if self._rows is None:
+                self._report.start_epoch(metrics["epoch"], total, 1, 1)
             self._report.end_epoch(metrics)
-            self._shown, self._rows = metrics["epoch"], 0
+            self._shown, self._rows = metrics["epoch"], None
         if status["state"] == RUNNING and self._shown == done < total:
             self._show_epoch(status, done + 1, total)
         self._updated = status.get("updated")
@@ -199,9 +200,9 @@ class Watch:
         if type(rows) is not int or type(loss) not in (int, float, type(None)):
             return
         total = rows * (loss or 0.0)
-        if rows <= self._rows or self._rows == 0:
+        if self._rows is None or rows < self._rows:
             self._report.start_epoch(epoch, epochs, m, rows)
-        else:
+        elif rows > self._rows:
             new = rows - self._rows
             self._report.step(new, (total - self._sum) / new, self._pause)
         self._rows, self._sum = rows, total
