@@ -11,8 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import enumerate as threads
 from threading import get_native_id
+from time import monotonic, sleep
 
 from dist_dnn.errors import InputError
+
+LOOK_SECONDS = 0.2
+"""How long those who only look whether a folder is locked may keep a process from locking it."""
 
 
 def beside(path: Path) -> Path:
@@ -132,14 +136,45 @@ def locked(folder: Path) -> Iterator[None]:
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
+        if not _lock(descriptor):
+            raise InputError(
+                f"{folder} is being written by another process: wait until it ends, or stop it"
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a folder, unless another process has it; where there are no locks, nothing is done."""
+    end = monotonic() + LOOK_SECONDS
+    while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
-                f"{folder} is being written by another process: wait until it ends, or stop it"
-            ) from None
-        except OSError:
-            pass  # not every file system has locks
-        yield
+            if monotonic() > end:
+                return False
+            sleep(LOOK_SECONDS / 10)
+        except OSError:  # not every file system has locks
+            return True
+        else:
+            return True
+
+
+def is_locked(folder: Path) -> bool | None:
+    """Whether a process has the folder as ``locked`` says; None where that cannot be known."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        # Others who look do not disturb, and a process that wants the folder waits for a moment.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    else:
+        return False
     finally:
         os.close(descriptor)

@@ -24,6 +24,11 @@ class Every:
     steps: int | None = None
     seconds: float | None = None
 
+    @property
+    def text(self) -> str:
+        """What ``parse`` makes the same of."""
+        return f"{self.steps}" if self.seconds is None else f"{self.seconds:g}s"
+
     @classmethod
     def parse(cls, text: str | int) -> "Every":
         """From "100", for steps, or "30s", for seconds.

@@ -142,15 +142,6 @@ class Group(Protocol):
     def open(self, task: type[Task], options: Options) -> Rounds:
         """Make a task on all workers; the task of that class opened before ends."""
 
-    def observe(self, loss: float, rows: int, seconds: float) -> None:
-        """Take note of a step, for those who watch the backend by its own means.
-
-        Args:
-            loss: the batch's mean.
-            rows: of the batch.
-            seconds: that the step took.
-        """
-
     def keep_in(self, location: str) -> None:
         """Take note of where the run is kept, for the time when its driver is lost."""
 

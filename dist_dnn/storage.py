@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 from dist_dnn.data.sources import is_uri
 from dist_dnn.errors import InputError
@@ -13,6 +14,7 @@ from dist_dnn.files import (
     append_line,
     atomically,
     beside,
+    is_locked,
     locked,
     remove_orphan,
     remove_unfinished,
@@ -25,6 +27,13 @@ CHECKPOINTS = "checkpoints"
 
 class Unsound(ValueError):
     """A file that is not what it should be; says why."""
+
+
+class Listing(NamedTuple):
+    """The names of what is in a folder."""
+
+    files: set[str]
+    folders: list[str]
 
 
 class Folder(ABC):
@@ -72,6 +81,24 @@ class Folder(ABC):
         Raises:
             InputError: another one has it.
         """
+
+    @abstractmethod
+    def is_locked(self) -> bool | None:
+        """Whether another process has the folder; None where that cannot be known."""
+
+    # A folder that may hold runs
+
+    @abstractmethod
+    def listed(self) -> Listing:
+        """What is in it, whether that belongs to a run or not.
+
+        Raises:
+            OSError: it is no folder, or cannot be read.
+        """
+
+    @abstractmethod
+    def inner(self, name: str) -> "Folder":
+        """The folder of that name in it."""
 
     # Reading
 
@@ -177,6 +204,20 @@ class LocalFolder(Folder):
 
     def locked(self) -> AbstractContextManager[None]:
         return locked(self.path) if self.path.is_dir() else nullcontext()
+
+    def is_locked(self) -> bool | None:
+        return is_locked(self.path)
+
+    def listed(self) -> Listing:
+        with os.scandir(self.path) as entries:
+            kinds = {entry.name: entry.is_dir() for entry in entries}
+        return Listing(
+            {name for name, is_folder in kinds.items() if not is_folder},
+            [name for name, is_folder in kinds.items() if is_folder],
+        )
+
+    def inner(self, name: str) -> "Folder":
+        return LocalFolder(self.path / name)
 
     def has(self, file: str) -> bool:
         return os.path.isfile(self.path / file)

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 import tomli_w
@@ -13,10 +14,13 @@ from dist_dnn.checkpoint import Surroundings, remove_checkpoints, write_checkpoi
 from dist_dnn.errors import RunError
 from dist_dnn.model import MODEL_FILE, Model
 from dist_dnn.nn.network import Parameters
+from dist_dnn.run_states import COMPLETED, FAILED, RUNNING, STOPPED
 from dist_dnn.state import PARAMETERS, TrainingState
 from dist_dnn.storage import Folder
+from dist_dnn.training_step import COUNT, LOSS, WEIGHT
 
 HYPERPARAMETERS_FILE = "hyperparameters.toml"
+ENVIRONMENT_FILE = "environment.json"
 METRICS_FILE = "metrics.jsonl"
 STATUS_FILE = "status.json"
 
@@ -57,7 +61,7 @@ class RunDirectory:
         self.name = folder.name
         self.kept_step = -1
         self._status: dict[str, Any] = {
-            "state": "running",
+            "state": RUNNING,
             "epoch": 0,
             "step": 0,
             "started": _now(),
@@ -103,7 +107,7 @@ class RunDirectory:
         surroundings = self._surroundings
         self._write(HYPERPARAMETERS_FILE, tomli_w.dumps(surroundings.experiment))
         self._write_json("features.json", surroundings.model)
-        self._write_json("environment.json", surroundings.environment)
+        self._write_json(ENVIRONMENT_FILE, surroundings.environment)
         self._lines = [_metrics_line(metrics) for metrics in state.history]
         self._write(METRICS_FILE, self._metrics())
         if state.batch == 0:
@@ -147,9 +151,9 @@ class RunDirectory:
         Raises:
             CannotWrite: it cannot be written, and there was no error, which would say more.
         """
-        self._status["state"] = "completed"
+        self._status["state"] = COMPLETED
         if error is not None:
-            self._status["state"] = "failed" if isinstance(error, Exception) else "stopped"
+            self._status["state"] = FAILED if isinstance(error, Exception) else STOPPED
             self._status["error"] = " ".join(f"{error}".split()) or type(error).__name__
         try:
             with self._writing():
@@ -178,11 +182,14 @@ class RunDirectory:
 
     def _write_status(self, state: TrainingState) -> None:
         self._status |= {"epoch": len(state.history), "step": state.step, "updated": _now()}
+        rows, weight = int(state.sums[COUNT]), float(state.sums[WEIGHT])
+        loss = float(state.sums[LOSS]) / weight if weight and isfinite(state.sums[LOSS]) else None
+        self._status["in_epoch"] = {"rows": rows, "loss": loss}
         if state.rollbacks:
             self._status["rollbacks"] = state.rollbacks
         if state.profile:
             self._status["profile"] = state.profile
-        if self._status["state"] != "running":
+        if self._status["state"] != RUNNING:
             self._status["ended"] = self._status["updated"]
         self._write_json(STATUS_FILE, self._status)
 

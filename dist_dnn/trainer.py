@@ -20,6 +20,7 @@ from dist_dnn.nn.schedules import make_schedule
 from dist_dnn.nn.update import Update
 from dist_dnn.notices import warn
 from dist_dnn.profile import Profile
+from dist_dnn.reporting import Progress
 from dist_dnn.rounds import Group
 from dist_dnn.shards import batches_in_epoch
 from dist_dnn.state import PARAMETERS, TrainingState
@@ -54,20 +55,6 @@ class Experiment:
     def model(self, parameters: Parameters, shards: int) -> Model:
         """What predicts with these parameters, by the shards of the training."""
         return Model(self.network, parameters, self.features, self.target, shards)
-
-
-class Progress(Protocol):
-    """What a training reports to while it goes on."""
-
-    def resume(self, step: int) -> None: ...
-
-    def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None: ...
-
-    def step(self, rows: int, loss: float) -> None: ...
-
-    def end_epoch(self, metrics: dict[str, Any]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Keeper(Protocol):
@@ -193,8 +180,7 @@ class Trainer:
             state.batch += 1
             state.seconds = perf_counter() - began
             rows, loss = int(sums[COUNT]), float(sums[LOSS] / sums[WEIGHT])
-            self.group.observe(loss, rows, self.times.step)
-            progress.step(rows, loss)
+            progress.step(rows, loss, self.times.step)
             if state.batch < self.batches:
                 keeper.stepped(state)
         stopping.check()

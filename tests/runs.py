@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dist_dnn.front.progress import Silent
 from dist_dnn.model import Model
+from dist_dnn.reporting import Silent
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "scripts" / "data" / "digits.parquet"
@@ -27,7 +27,7 @@ class Ending(Silent):
         self.steps = steps
         self.end = end
 
-    def step(self, rows: int, loss: float) -> None:
+    def step(self, rows: int, loss: float, seconds: float) -> None:
         self.steps -= 1
         if self.steps == 0:
             self.end()

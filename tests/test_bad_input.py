@@ -23,6 +23,7 @@ import pytest
 from dist_dnn.errors import InputError
 from dist_dnn.model import Model
 
+ROOT = Path(__file__).parents[1]
 ROWS = 40
 SECONDS = 120
 AT_A_TIME = os.cpu_count() or 1
@@ -524,6 +525,38 @@ CASES = {
         f"{PLAN} --flops 9GFLOP/s --bandwidth 1GB/s --verify", ("--verify", "--flops")
     ),
     "plan of unknown optimizer": Case(f"{PLAN} --optimizer lion", ("--optimizer", "'lion'")),
+    "runs of nothing": Case("runs", ("DIR", "runs --help")),
+    "runs of no folder": Case("runs no", ("no cannot be looked into", "No such", "a run")),
+    "runs of a file": Case(
+        "runs data.parquet", ("data.parquet cannot be looked into", "Not a dir")
+    ),
+    "runs in an unknown state": Case("runs . --state ended", ("--state", "completed", "'ended'")),
+    "runs by an unknown key": Case("runs . --sort -acuracy", ("--sort", "mean 'accuracy'?")),
+    "runs by no key": Case("runs . --sort", ("--sort", "expected one argument")),
+    "runs by a flag": Case("runs . --sort --json", ("--sort", "expected one argument")),
+    "runs where nothing": Case("runs . --where loss", ("--where", "'accuracy>0.9'", "'loss'")),
+    "runs where unknown": Case("runs . --where rate=1", ("--where", "--json", "'rate'")),
+    "runs where words": Case("runs . --where 'epoch>few'", ("--where", "number after >", "'few'")),
+    "runs with an unknown flag": Case("runs . --filter x", ("'--filter'", "runs --help")),
+    "diff of one": Case("runs diff run", ("RUN", "runs diff --help")),
+    "diff of three": Case("runs diff run run run", ("'run'", "runs diff --help")),
+    "diff of no run": Case("runs diff run no", ("there is no run no", "train")),
+    "diff of a folder": Case(
+        "runs diff run empty", ("empty cannot be compared", "status.json"), folder("empty")
+    ),
+    "watch nothing": Case("watch", ("RUN", "watch --help")),
+    "watch no run": Case("watch no", ("there is no run no", "--wait SECONDS")),
+    "watch for an age": Case("watch no --wait long", ("--wait", "seconds", "'long'")),
+    "watch backwards": Case("watch no --wait -1", ("--wait", "seconds", "'-1'")),
+    "watch loudly": Case("watch run --progress loud", ("--progress", "lines", "'loud'")),
+    "metrics at no port": Case(train("--metrics-port 65536"), ("metrics_port", "65535", "65536")),
+    "metrics at a name": Case(train("--metrics-port http"), ("--metrics-port", "'http'")),
+    "metrics without the library": Case(
+        train("--metrics-port 0"),
+        ("--metrics-port needs prometheus_client", "pip install '.[metrics]'"),
+        text("sitecustomize.py", "import sys\nsys.modules['prometheus_client'] = None\n"),
+        given={"PYTHONPATH": f".:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
+    ),
     "check unknown backend": Case("check --backend dask", ("backend", "local", "'dask'")),
     # model files
     "model is empty": Case(DIGEST, ("run/model.safetensors", NEITHER), model_file("")),

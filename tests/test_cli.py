@@ -26,7 +26,7 @@ from dist_dnn.nn.optimizers import OPTIMIZERS
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "scripts" / "data" / "digits.parquet"
 M = 1797
-COMMANDS = ("train", "evaluate", "predict", "shapes", "plan", "check", "digest")
+COMMANDS = ("train", "evaluate", "predict", "shapes", "plan", "check", "digest", "runs", "watch")
 SECONDS = 120
 
 
@@ -163,12 +163,14 @@ def test_status(digits: Digits) -> None:
     assert status.keys() == {
         *("state", "epoch", "step", "started", "updated", "ended", "error"),
         *("backend", "workers", "allow_mixed_cpus", "max_failures", "step_timeout", "job"),
-        "profile",
+        *("checkpoint_every", "in_epoch", "m", "process", "profile"),
     }
     assert (status["state"], status["epoch"], status["error"]) == ("completed", 3, None)
     assert status["step"] == lines(digits.out / "metrics.jsonl")[-1]["step"]
     assert status["started"] < status["updated"] == status["ended"]
     assert (status["backend"], status["workers"], status["job"]) == ("local", 2, None)
+    assert (status["checkpoint_every"], status["m"]) == ("60s", digits.kept.count)
+    assert status["in_epoch"] == {"rows": 0, "loss": None}
 
 
 def test_features(digits: Digits) -> None:

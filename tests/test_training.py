@@ -12,10 +12,10 @@ import pyarrow.parquet as parquet
 import pytest
 
 from dist_dnn import Hyperparameters, InputError, train
-from dist_dnn.front.progress import Silent
 from dist_dnn.model import Model
 from dist_dnn.nn.optimizers import OPTIMIZERS
 from dist_dnn.preparation import prepare
+from dist_dnn.reporting import Silent
 from dist_dnn.trainer import NoKeeper, Trainer
 from workers.group import Reach, WorkerGroup
 from workers.launch import Settings, run
@@ -38,7 +38,7 @@ def a_training(group: WorkerGroup, given: dict[str, Any]) -> dict[str, Any]:
     losses = []
 
     class Recorder(Silent):
-        def step(self, rows: int, loss: float) -> None:
+        def step(self, rows: int, loss: float, seconds: float) -> None:
             losses.append((rows, loss))
 
         def end_epoch(self, metrics: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dist_dnn.arithmetic import difference
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.notices import warn
+from dist_dnn.reporting import Progress
 from dist_dnn.rounds import Options, Result, Rounds, Task
 
 if TYPE_CHECKING:
@@ -82,8 +83,9 @@ class WorkerGroup(ABC):
     def bury(self, loss: WorkerLost) -> list[WorkerLost]:
         """End a lost worker for good, and others that are gone with it; returns all of them."""
 
-    def observe(self, loss: float, rows: int, seconds: float) -> None:  # noqa: B027 - optional
-        """Take note of a step, for those who watch the backend by its own means."""
+    def reports(self) -> list[Progress]:
+        """What a training is to report to, for those who watch the backend by its own means."""
+        return []
 
     def keep_in(self, location: str) -> None:  # noqa: B027 - optional
         """Take note of where the run is kept, for the time when its driver is lost."""

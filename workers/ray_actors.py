@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError, RuntimeEnvSetupError
-from ray.util.metrics import Gauge
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import (
     NodeAffinitySchedulingStrategy,
@@ -31,6 +30,7 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.sources import TableSource
 from dist_dnn.errors import RunError
 from dist_dnn.notices import warn
+from dist_dnn.reporting import Progress
 from dist_dnn.rounds import Result, Rounds, Vectors
 from dist_dnn.shards import assign, complete_subtrees, middle
 from workers.group import WorkerLost, check_same_arithmetic, raise_first
@@ -41,6 +41,7 @@ from workers.limits import (
 )
 from workers.process import python_path
 from workers.ray_cluster import Cluster
+from workers.ray_gauges import RayGauges
 from workers.ray_worker import OTHERS_SECONDS, RayWorker, here, versions
 from workers.settling import Loaded, Opened, SettlingGroup
 from workers.shard_worker import described
@@ -64,9 +65,6 @@ NODE_SECONDS = 20.0
 
 PLACE_SECONDS = 2.0
 """How long Ray may take to find another place for workers whose node is dead."""
-
-GAUGE_SECONDS = 1.0
-"""How often the gauges are set."""
 
 THREADS = 16
 """Of an actor: one serves, the others answer."""
@@ -185,7 +183,7 @@ class RayGroup(SettlingGroup):
         self.round_ends: float | None = None
         self.round_limit = 0.0
         self._is_extended = False
-        self._looked = self._observed = 0.0
+        self._looked = 0.0
         self._other_versions: set[str] = set()
         self._placement: Any = None
         self._is_cut_off = False
@@ -195,7 +193,7 @@ class RayGroup(SettlingGroup):
         try:
             self._node = ray.get_runtime_context().get_node_id()
             self._place()
-            self._gauges = _gauges()
+            self._gauges = RayGauges(name)
             self._create(self._bundles)
         except BaseException:
             self.close()
@@ -213,13 +211,8 @@ class RayGroup(SettlingGroup):
     def _rounds(self, opened: Opened) -> Rounds:
         return RayRounds(self, opened)
 
-    def observe(self, loss: float, rows: int, seconds: float) -> None:
-        if monotonic() - self._observed < GAUGE_SECONDS:
-            return
-        self._observed = monotonic()
-        values = {"loss": loss, "examples_per_second": rows / seconds, "step_seconds": seconds}
-        for name, value in values.items():
-            self._gauges[name].set(value, {"run": self.name})
+    def reports(self) -> list[Progress]:
+        return [self._gauges]
 
     def surviving(self, attempt: Callable[[], Result]) -> Result:
         # Ray makes a bare KeyboardInterrupt of what a signal raises in its waits; those here look
@@ -776,18 +769,6 @@ def _resources() -> str:
         each.get("CPU", 0) for each in (ray.cluster_resources(), ray.available_resources())
     )
     return f"{whole:g} CPUs on {len(_nodes_alive())} nodes, {free:g} of them free"
-
-
-def _gauges() -> dict[str, Gauge]:
-    described = {
-        "loss": "the mean loss of the last batch",
-        "examples_per_second": "examples a second in the last step",
-        "step_seconds": "the seconds of the last step",
-    }
-    return {
-        name: Gauge(f"dist_dnn_{name}", description, tag_keys=("run",))
-        for name, description in described.items()
-    }
 
 
 def _put(value: Any) -> Any:

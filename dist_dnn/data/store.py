@@ -11,12 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
+from urllib.parse import quote
 
 from dist_dnn.data.sources import UNREADABLE, filesystem_of, location_name, reason_of
 from dist_dnn.errors import InputError
 from dist_dnn.storage import (
     CHECKPOINTS,
     Folder,
+    Listing,
     LocalFolder,
     Unsound,
     already_there,
@@ -127,6 +129,22 @@ class StoreFolder(Folder):
 
     def locked(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def is_locked(self) -> bool | None:
+        return None
+
+    def listed(self) -> Listing:
+        from pyarrow.fs import FileSelector, FileType
+
+        with self._failing(""):
+            found = self._filesystem.get_file_info(FileSelector(self._path))
+        files = {each.base_name for each in found if each.type == FileType.File}
+        return Listing(files, [each.base_name for each in found if each.type == FileType.Directory])
+
+    def inner(self, name: str) -> Folder:
+        before, mark, after = str(self.location).partition("?")
+        uri = f"{before.rstrip('/')}/{quote(name)}{mark}{after}"
+        return StoreFolder(self._filesystem, f"{self._path}/{name}", uri)
 
     def has(self, file: str) -> bool:
         return file in self._files

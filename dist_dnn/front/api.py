@@ -12,15 +12,19 @@ from dist_dnn.arithmetic import arithmetic, environment
 from dist_dnn.checkpoint import Surroundings
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.front.job import check_kept, job_id
+from dist_dnn.front.metrics_server import serving
 from dist_dnn.front.progress import make_progress
+from dist_dnn.gauges import Gauges
 from dist_dnn.hyperparameters import Hyperparameters
+from dist_dnn.liveness import own_process
 from dist_dnn.model import Model
 from dist_dnn.preparation import fingerprint, prepare
 from dist_dnn.recorder import Every, Recorder
+from dist_dnn.reporting import Progress, together
 from dist_dnn.resuming import Begun, read_run
 from dist_dnn.storage import Folder, open_folder
 from dist_dnn.tracking import RunDirectory
-from dist_dnn.trainer import NoKeeper, Progress, Trainer
+from dist_dnn.trainer import NoKeeper, Trainer
 
 if TYPE_CHECKING:
     from workers.group import Reach, WorkerGroup
@@ -71,6 +75,7 @@ def train(
     address: str | None = None,
     cpus_per_worker: float = 1.0,
     start_timeout: float = 120.0,
+    metrics_port: int | None = None,
 ) -> Run:
     """Train a network; neither ``workers`` nor ``backend`` changes a bit of the result.
 
@@ -101,6 +106,8 @@ def train(
         cpus_per_worker: what Ray reserves for each worker.
         start_timeout: the seconds in which Ray must have room for the workers and start them, or
             all ranks of MPI must start.
+        metrics_port: where the driver serves its gauges to Prometheus, on 127.0.0.1; 0 for a free
+            port, which is said on standard error; None: nowhere.
 
     Raises:
         InputError: something given cannot be used.
@@ -139,7 +146,12 @@ def train(
         given = _Given(data, target, *_with_validation(hyperparameters, validation), goes_on)
         with stopping.handled(), ExitStack() as stack:
             stack.callback(report.close)
-            return _train(reach, given, settings, directory, report, stack)
+            reports = [report]
+            if metrics_port is not None:
+                gauges = Gauges()
+                stack.enter_context(serving(gauges, settings.name, metrics_port))
+                reports.append(gauges)
+            return _train(reach, given, settings, directory, reports, stack)
 
     run: Run | None = launch.run(settings, main)
     return Run([], None, None) if run is None else run
@@ -168,7 +180,7 @@ def _train(
     given: _Given,
     settings: Any,
     directory: _Directory | None,
-    report: Progress,
+    reports: list[Progress],
     stack: ExitStack,
 ) -> Run:
     """Begin a run, or go on with one, in the process that drives."""
@@ -183,7 +195,7 @@ def _train(
         begun.check_epochs(chosen.epochs)
     session = _Session(given.data, target, chosen, given.validation, settings, begun)
     with reach.group(chosen.shards) as group:
-        return session.drive(group, directory, report)
+        return session.drive(group, directory, together([*reports, *group.reports()]))
 
 
 @dataclass(frozen=True)
@@ -213,7 +225,8 @@ class _Session:
             surroundings = self.begun.check_same(surroundings, state, mixed)
         folder, every, keep = directory
         status = {name: getattr(self.settings, name) for name in IN_STATUS}
-        status |= {"workers": group.workers, "job": job_id()}
+        status |= {"workers": group.workers, "job": job_id(), "process": own_process()}
+        status |= {"checkpoint_every": every.text, "m": experiment.m}
         run = RunDirectory(folder, model, surroundings, status, keep)
         with stopping.postponed(), ExitStack() as stack:
             if self.begun is None:

@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import Any, NoReturn
 
 from dist_dnn.errors import InputError, RunError
-from dist_dnn.front import quantities
+from dist_dnn.front import looking_commands, quantities
 from dist_dnn.hyperparameters import Hyperparameters, suggestion, what_must_be
 from dist_dnn.nn.activations import ACTIVATIONS
 from dist_dnn.nn.network import INITIALIZATIONS
@@ -65,7 +65,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal can write α
     try:
-        chosen = _parser().parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        chosen = _parser().parse_args(looking_commands.joined(list(given)))
         chosen.command(chosen)
         print(end="", flush=True)
     except InputError as error:
@@ -147,6 +148,8 @@ def _parser() -> _Parser:
         _add_digest,
     ):
         add(commands)
+    for name, command in looking_commands.COMMANDS.items():
+        command.add(_add_command(commands, name, command.run, command.help, command.examples))
     return parser
 
 
@@ -336,6 +339,13 @@ def _add_train(commands: Any) -> None:
         action="store_true",
         help="show at the end where the time of the driver and of each worker went, and workers' "
         "memory (status.json has it too)",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=_whole_number,
+        metavar="PORT",
+        help="serve the run's gauges to Prometheus at http://127.0.0.1:PORT/metrics while it "
+        "trains; 0 takes a free port and says which",
     )
     parser.add_argument(
         "--progress",

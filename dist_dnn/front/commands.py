@@ -39,6 +39,7 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
         address=chosen.address,
         cpus_per_worker=chosen.cpus_per_worker,
         start_timeout=chosen.start_timeout,
+        metrics_port=chosen.metrics_port,
     )
     if chosen.profile and run.profile:
         print_profile(run.profile)

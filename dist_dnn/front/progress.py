@@ -7,7 +7,7 @@ from typing import Any
 
 from dist_dnn.errors import InputError
 from dist_dnn.notices import say
-from dist_dnn.trainer import Progress
+from dist_dnn.reporting import Progress, Silent
 
 CHOICES = ("auto", "bar", "lines", "none")
 
@@ -23,25 +23,6 @@ def make_progress(choice: str) -> Progress:
     if choice == "auto":
         choice = "bar" if sys.stderr.isatty() else "lines"
     return {"bar": Bar, "lines": Lines, "none": Silent}[choice]()
-
-
-class Silent:
-    """Reports nothing."""
-
-    def resume(self, step: int) -> None:
-        pass
-
-    def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None:
-        pass
-
-    def step(self, rows: int, loss: float) -> None:
-        pass
-
-    def end_epoch(self, metrics: dict[str, Any]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 class Lines(Silent):
@@ -86,11 +67,12 @@ class Bar(Lines):
             dynamic_ncols=True,
         )
 
-    def step(self, rows: int, loss: float) -> None:
+    def step(self, rows: int, loss: float, seconds: float) -> None:
         self._loss += loss * rows
         self._rows += rows
         if self._bar.update(rows):
-            self._bar.set_postfix_str(f"loss {self._loss / self._rows:.4f}", refresh=False)
+            shown = f"loss {self._loss / self._rows:.4f}"
+            self._bar.set_postfix_str(shown, refresh=seconds > self.SECONDS)
 
     def end_epoch(self, metrics: dict[str, Any]) -> None:
         self.close()
