@@ -107,6 +107,14 @@ class Folder(ABC):
         """Whether the run has this file."""
 
     @abstractmethod
+    def files(self) -> list[str]:
+        """The names of all its files.
+
+        Raises:
+            OSError: they cannot be listed.
+        """
+
+    @abstractmethod
     def checkpoints(self) -> list[str]:
         """The names of the files in its folder of checkpoints."""
 
@@ -158,9 +166,14 @@ class Folder(ABC):
 
 
 class LocalFolder(Folder):
-    """A folder of this machine's file system, where every file counts at once."""
+    """A folder of this machine's file system, where every file counts at once.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        flag: what a command is given its path by.
+    """
+
+    def __init__(self, path: Path, flag: str = "--out") -> None:
+        self._flag = flag
         self.location = self.path = path
         self.name = str(path)
         self._place = path  # where it is written, which is another one while it is made
@@ -173,9 +186,9 @@ class LocalFolder(Folder):
             raise already_there(self.name)
         parent = next(each for each in self.path.absolute().parents if os.path.lexists(each))
         if not os.path.isdir(parent):
-            raise cannot_make(self.name, f"{parent} is a file, not a folder")
+            raise cannot_make(self.name, f"{parent} is a file, not a folder", self._flag)
         if not os.access(parent, os.W_OK | os.X_OK):
-            raise cannot_make(self.name, f"{parent} is not writable")
+            raise cannot_make(self.name, f"{parent} is not writable", self._flag)
 
     @contextmanager
     def made(self, stack: ExitStack) -> Iterator[None]:
@@ -188,7 +201,7 @@ class LocalFolder(Folder):
             self._place = made
             yield
             if self.is_there():  # renaming would take the place of an empty folder
-                raise cannot_make(self.name, "it exists by now")
+                raise cannot_make(self.name, "it exists by now", self._flag)
             with self._making():
                 rename_folder(made, self.path)
         finally:
@@ -200,7 +213,7 @@ class LocalFolder(Folder):
         try:
             yield
         except OSError as error:
-            raise cannot_make(self.name, error.strerror or str(error)) from error
+            raise cannot_make(self.name, error.strerror or str(error), self._flag) from error
 
     def locked(self) -> AbstractContextManager[None]:
         return locked(self.path) if self.path.is_dir() else nullcontext()
@@ -221,6 +234,11 @@ class LocalFolder(Folder):
 
     def has(self, file: str) -> bool:
         return os.path.isfile(self.path / file)
+
+    def files(self) -> list[str]:
+        found = [path for path in self.path.iterdir() if path.is_file()]
+        names = [path.name for path in found if not path.name.startswith(".")]
+        return sorted([*names, *self.checkpoints()])
 
     def checkpoints(self) -> list[str]:
         found = (self.path / CHECKPOINTS).glob("*")
@@ -285,6 +303,6 @@ def already_there(name: str) -> InputError:
     )
 
 
-def cannot_make(name: str, reason: str) -> InputError:
+def cannot_make(name: str, reason: str, flag: str = "--out") -> InputError:
     """A run cannot be begun at a place."""
-    return InputError(f"{name} cannot be made: {reason}; choose another --out")
+    return InputError(f"{name} cannot be made: {reason}; choose another {flag}")

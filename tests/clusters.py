@@ -239,3 +239,17 @@ def _environment(process: int) -> set[str]:
     with suppress(OSError):
         return set(os.fsdecode(Path(f"/proc/{process}/environ").read_bytes()).split("\0"))
     return set()
+
+
+def digest(out: Path) -> str:
+    """What `dist-dnn digest` prints of a run."""
+    command = [sys.executable, "-m", "dist_dnn", "digest", str(out)]
+    return subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout
+
+
+def trained(out: Path, *arguments: object) -> Path:
+    """An undisturbed run of the same experiment, on this machine, without workers."""
+    data = ("scripts/data/digits.parquet", "--target", "digit", "--workers", 0, "--out", out)
+    command = [sys.executable, "-m", "dist_dnn", "train", *data, "--progress", "none", *arguments]
+    subprocess.run([str(each) for each in command], check=True, cwd=ROOT)
+    return out

@@ -1,8 +1,10 @@
 """What several tests share."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from clusters import wheels
 from runs import After, Ending, interrupt
 
 from dist_dnn.arithmetic import one_blas_thread
@@ -23,3 +25,9 @@ def after(monkeypatch: pytest.MonkeyPatch) -> After:
         monkeypatch.setattr("dist_dnn.front.api.make_progress", lambda _: Ending(steps, end))
 
     return arrange
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of wheels that clusters install from."""
+    return wheels(tmp_path_factory.mktemp("wheels"))

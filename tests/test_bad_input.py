@@ -705,7 +705,7 @@ CASES |= {
     ),
     "an address of Ray's client": ray_case(
         f"the Ray address ray://head:10001 is not that of a cluster to join: {REMEDY}; to run on a "
-        "cluster from elsewhere, use `ray job submit`",
+        "cluster from elsewhere, use `dist-dnn jobs submit`",
         "--address ray://head:10001",
     ),
     "Ray without workers": ray_case(
@@ -732,6 +732,99 @@ CASES |= {
         "path on storage that outlives the job, or a URI (s3://…)",
         "",
         RAY_JOB_CONFIG_JSON_ENV_VAR='{"metadata": {"job_submission_id": "raysubmit_x"}}',
+    ),
+}
+
+
+def job_case(said: str, flags: str, change: Change = lambda folder: None, **given: str) -> Case:
+    """A job that is not submitted, with this one line."""
+    flags = flags if "--out" in flags else f"/d.parquet --target kind --out /run {flags}"
+    command = f"jobs submit --address http://127.0.0.1:1 -- train {flags}"
+    return Case(command, (f"error: {said}\n",), change, given=given)
+
+
+CASES |= {
+    "a job of nothing": Case("jobs submit", ("train DATA", "dist-dnn jobs submit --help")),
+    "a job without the --": Case(
+        "jobs submit train /d.parquet --target kind --out /run",
+        ("unknown argument '--target'; what the job is to do stands behind --",),
+    ),
+    "a job that evaluates": Case(
+        "jobs submit -- evaluate run data.parquet",
+        ("a job does not 'evaluate', it trains: give `-- train DATA …` after other flags\n",),
+    ),
+    "a job with an unknown flag": job_case(
+        "unknown argument '--hiden'; did you mean '--hidden'? (see dist-dnn train --help)",
+        "--hiden 8",
+    ),
+    "a job with a bad value": Case(
+        "jobs submit -- train /d --target kind --out /run --epochs -1", ("--epochs", "'-1'")
+    ),
+    "a job without a target": job_case(
+        "no target: say with --target COLUMN which column to predict", "/d.parquet --out /run"
+    ),
+    "a job with data of this machine": job_case(
+        "DATA data.parquet is relative, and a job has none of this machine's folders: give an "
+        "absolute path on storage that every node sees, or a URI (s3://…)",
+        "data.parquet --target kind --out /run",
+    ),
+    "a job that validates on data of this machine": job_case(
+        "--validation data.parquet is relative, and a job has none of this machine's folders: give "
+        "an absolute path on storage that every node sees, or a URI (s3://…)",
+        "--validation data.parquet",
+    ),
+    "a job whose run would be lost": job_case(
+        "--out new is relative, and a job's working directory is removed with it: give an absolute "
+        "path on storage that outlives the job, or a URI (s3://…)",
+        "/d.parquet --target kind --out new",
+    ),
+    "a job on another backend": job_case(
+        "a job trains with --backend ray, not local: leave that out", "--backend local"
+    ),
+    "a job with another cluster": job_case(
+        "a job joins the cluster that it runs on: give --address before the --, to submit it",
+        "--address auto",
+    ),
+    "a job without workers": job_case(
+        "a job needs workers: give --workers 1 or more", "--workers 0"
+    ),
+    "a job with more workers than shards": job_case(
+        "9 workers are more than the 8 shards of the experiment: use --workers 8, or train with "
+        "--shards 9 (another experiment)",
+        "--workers 9",
+    ),
+    "a job that keeps nothing": job_case("keep must be a whole number above 0, not 0", "--keep 0"),
+    "a job with workers of no CPUs": job_case(
+        "cpus_per_worker must be a number above 0, not 0.0", "--cpus-per-worker 0"
+    ),
+    "a job with a config that is not there": Case(
+        "jobs submit -- train /d --target kind --out /run --config no.toml", ("no.toml",)
+    ),
+    "a job with a bad config": Case(
+        "jobs submit -- train /d --target kind --out /run --config my.toml",
+        ("my.toml", "epochs"),
+        toml("epochs = -1\n"),
+    ),
+    "jobs without Ray": job_case(
+        "jobs need Ray with its dashboard, which is not here: pip install '.[ray]'",
+        "",
+        text("sitecustomize.py", "import sys\nsys.modules['ray'] = None\n"),
+        PYTHONPATH=".",
+        PYTHONDONTWRITEBYTECODE="1",
+    ),
+    "jobs of what is no address": Case(
+        "jobs list --address somewhere",
+        ("'somewhere' is not the address of jobs: give --address http://HEAD:8265 of",),
+    ),
+    "jobs of Ray's client": Case("jobs list --address ray://head:10001", ("not the address",)),
+    "an unknown command of jobs": Case("jobs start", ("'start'",)),
+    "no job": Case("jobs status", ("ID", "dist-dnn jobs status --help")),
+    "a job resumed by half a worker": Case(
+        "jobs resume x --workers 0.5", ("whole number", "'0.5'")
+    ),
+    "a job fetched to nowhere": Case("jobs fetch x", ("--to",)),
+    "a job fetched to what is there": Case(
+        "jobs fetch x --to run", ("run exists: choose another --to, or move it away\n",)
     ),
 }
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,8 +25,9 @@ from runs import DIGITS, ROOT, After, descendants, is_alive, wait_until
 
 from dist_dnn import train
 from dist_dnn.data.dataset import Dataset
-from dist_dnn.errors import InputError
+from dist_dnn.errors import InputError, RunError
 from dist_dnn.model import Model
+from workers.ray_access import check_answers
 from workers.ray_actors import RayGroup
 from workers.ray_cluster import LOOPBACK, Cluster
 
@@ -536,6 +538,17 @@ def test_an_address_where_nothing_listens(home: Home) -> None:
         home,
         f"no Ray cluster answers at 127.0.0.1:1: Connection refused; {REMEDY}",
         *(*SMALL_FLAGS, "--address", "127.0.0.1:1"),
+    )
+
+
+def test_a_cluster_on_loopback_that_is_looked_for_elsewhere() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(RunError) as caught:
+            check_answers(f"127.0.0.2:{port}", f"127.0.0.1:{port}", "say so")
+    assert str(caught.value) == (
+        f"no Ray cluster answers at 127.0.0.1:{port}: it listens there, but Ray looks for it at "
+        f"127.0.0.2:{port} unless RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 is in the environment; say so"
     )
 
 

@@ -49,14 +49,19 @@ class WorkerGroup(ABC):
     """What messages call a worker, and how their number is given."""
 
     def __init__(self, shards: int, workers: int, max_failures: int) -> None:
-        if workers > shards:
-            raise InputError(
-                f"{workers} {self.noun}s are more than the {shards} shards of the experiment: use "
-                f"{self.flag} {shards}, or train with --shards {workers} (another experiment)"
-            )
+        self.check_workers(shards, workers)
         self.shards = shards
         self.workers = workers
         self.max_failures = max_failures
+
+    @classmethod
+    def check_workers(cls, shards: int, workers: int) -> None:
+        """Raise InputError where there are more workers than shards."""
+        if workers > shards:
+            raise InputError(
+                f"{workers} {cls.noun}s are more than the {shards} shards of the experiment: use "
+                f"{cls.flag} {shards}, or train with --shards {workers} (another experiment)"
+            )
 
     @abstractmethod
     def load(self, name: str, dataset: "Dataset") -> None:

@@ -135,13 +135,14 @@ def run(settings: Settings, main: Callable[[Reach], Result]) -> Result | None:
     Raises:
         InputError: a setting that cannot be used.
     """
-    _check(settings)
+    check(settings)
     with one_blas_thread(), quiet_overflow(), stopping.restored():
         result: Result | None = BACKENDS[settings.backend](settings, main)
         return result
 
 
-def _check(settings: Settings) -> None:
+def check(settings: Settings) -> None:
+    """Raise InputError where a setting cannot be used, whatever the experiment is."""
     if settings.backend not in BACKENDS:
         raise InputError(f"backend must be one of {', '.join(BACKENDS)}, not {settings.backend!r}")
     if settings.workers is not None and settings.workers < 0:

@@ -5,11 +5,10 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,9 +16,15 @@ from typing import Any
 
 from dist_dnn.errors import InputError, RunError
 from workers.process import python_path
-
-CONNECT_SECONDS = 5.0
-"""How long to try for a connection to a cluster that is to be joined."""
+from workers.ray_access import (
+    GIVE_ITS_OWN,
+    check_answers,
+    environment,
+    in_one_line,
+    read_authentication_anew,
+    silence,
+    token_where_there_is_one,
+)
 
 LONGEST_TEMPORARY = 28
 """Ray makes sockets below its folder, and the path of a socket is limited."""
@@ -57,7 +62,7 @@ class Cluster:
         address = address or os.environ.get("RAY_ADDRESS") or None
         if address is not None:
             _check_address(address)
-        with _environment(QUIET):
+        with environment(QUIET):
             import ray
 
             self._is_ours = not ray.is_initialized()
@@ -77,10 +82,10 @@ class Cluster:
         self.credentials = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         try:
             with (
-                _environment(LOOPBACK | QUIET | self.credentials, without=["RAY_AUTH_TOKEN"]),
+                environment(LOOPBACK | QUIET | self.credentials, without=["RAY_AUTH_TOKEN"]),
                 _only_loopback(),
             ):
-                _read_authentication_anew()
+                read_authentication_anew()
                 _init(
                     address="local",
                     num_cpus=max(os.cpu_count() or 1, int(-(-cpus // 1))),
@@ -108,7 +113,7 @@ class Cluster:
             with suppress(Exception):
                 ray.shutdown()
         if self._keeper is not None:
-            _read_authentication_anew()
+            read_authentication_anew()
             assert self._keeper.stdin is not None
             self._keeper.stdin.close()
             self._keeper.wait()
@@ -128,7 +133,7 @@ def _check_address(address: str) -> None:
     if "://" in address:
         raise InputError(
             f"the Ray address {address} is not that of a cluster to join: {REMEDY}; "
-            f"to run on a cluster from elsewhere, use `ray job submit`"
+            f"to run on a cluster from elsewhere, use `dist-dnn jobs submit`"
         )
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
@@ -153,66 +158,18 @@ def _join(address: str) -> None:
             f"no Ray cluster was found for the address {address!r}: start one with "
             f"`ray start --head`, or leave --address out for a private Ray"
         )
-    _check_answers(found, found if address == "auto" else address)
+    check_answers(found, found if address == "auto" else address, REMEDY)
     try:
-        with _token_where_there_is_one():
-            with _silence():
+        with token_where_there_is_one():
+            with silence():
                 GcsClient(address=found)  # which says at once what `ray.init` tries for long
             _init(address=found)
     except AuthenticationError:
         raise RunError(
-            f"the Ray cluster at {found} does not accept this token: give its own in "
-            f"RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token, with RAY_AUTH_MODE=token"
+            f"the Ray cluster at {found} does not accept this token: {GIVE_ITS_OWN}"
         ) from None
     except RayError as error:
-        raise RunError(
-            f"the Ray cluster at {found} cannot be used: {_in_one_line(error)}"
-        ) from None
-
-
-def _check_answers(address: str, name: str) -> None:
-    """Raise RunError, which calls the address by this name, unless something listens there."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(f"no Ray cluster answers at {name}: {reason}; {REMEDY}") from None
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """A context in which nothing is written to standard error, not by Ray's own libraries either.
-
-    They say there what is then raised.
-    """
-    if sys.stderr is None:
-        yield
-        return
-    sys.stderr.flush()
-    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-        os.close(nowhere)
-
-
-@contextmanager
-def _token_where_there_is_one() -> Iterator[None]:
-    """A context in which Ray uses a token if this user has one, as ``ray start`` does."""
-    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
-
-    _read_authentication_anew()
-    has_one = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
-    if "RAY_AUTH_MODE" in os.environ or not has_one:
-        yield
-        return
-    with _environment({"RAY_AUTH_MODE": "token"}):
-        _read_authentication_anew()
-        yield
+        raise RunError(f"the Ray cluster at {found} cannot be used: {in_one_line(error)}") from None
 
 
 def _init(**settings: Any) -> None:
@@ -229,7 +186,7 @@ def _init(**settings: Any) -> None:
         with _without_signal_handlers():
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
     except Exception as error:
-        raise RunError(f"Ray cannot be used: {_in_one_line(error)}") from error
+        raise RunError(f"Ray cannot be used: {in_one_line(error)}") from error
 
 
 @contextmanager
@@ -282,33 +239,6 @@ def _only_loopback() -> Iterator[None]:
             raise RunError(f"this version of Ray listens on {address}: use one that is tested")
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-def _read_authentication_anew() -> None:
-    """Let Ray, which remembers them, read the environment's mode of authentication and token."""
-    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-@contextmanager
-def _environment(values: Mapping[str, str], without: list[str] | None = None) -> Iterator[None]:
-    """A context with other environment variables, which Ray's processes inherit."""
-    before = dict(os.environ)
-    for name in without or []:
-        os.environ.pop(name, None)
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
 
 
 def _temporary_folder() -> Path:

@@ -354,7 +354,7 @@ def _locate(location: str, name: str) -> _Place:
     if not is_uri(location):
         path = os.path.abspath(location)
         return _Place(filesystem_of(None)[0], None, path, printable(location.rstrip("/") or "/"))
-    with _reading(printable(_without_password(location))):
+    with _reading(printable(without_password(location))):
         filesystem, path = filesystem_of(location)
     path = path.rstrip("/")
     if filesystem.type_name == "local":
@@ -389,13 +389,13 @@ def location_name(location: str) -> str:
     """What messages call a path or a URI: without a password, or what else only opens it."""
     if not is_uri(location):
         return printable(location)
-    return printable(_without_password(location.partition("?")[0]).rstrip("/"))
+    return printable(without_password(location.partition("?")[0]).rstrip("/"))
 
 
 def reason_of(error: BaseException, uri: str) -> str:
     """What pyarrow says, on one line, without what ``location_name`` leaves out of the URI."""
     text = str(error).replace(uri, location_name(uri))
-    lines = _without_password(text).splitlines()  # Hadoop's say where it looked for its libraries
+    lines = without_password(text).splitlines()  # Hadoop's say where it looked for its libraries
     return printable(" ".join(lines[0].split())) if lines else type(error).__name__
 
 
@@ -428,7 +428,7 @@ def _reading(name: str) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        reason = printable(_without_password(" ".join(str(error).split())))
+        reason = printable(without_password(" ".join(str(error).split())))
         raise InputError(
             f"cannot read {name}: {reason}; check that it is whole and may be read"
         ) from error
@@ -444,7 +444,8 @@ def type_name(type_: pa.DataType) -> str:
     return printable(" ".join(str(type_).split()))
 
 
-def _without_password(text: str) -> str:
+def without_password(text: str) -> str:
+    """A text without what its URIs have before an @."""
     # What is before the @ may have a slash in it where it should have been %2F.
     return re.sub(r"//([^/@\s]*|[^/@:\s]*:[^@\s]*)@", "//", text)
 

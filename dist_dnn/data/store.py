@@ -149,6 +149,9 @@ class StoreFolder(Folder):
     def has(self, file: str) -> bool:
         return file in self._files
 
+    def files(self) -> list[str]:
+        return sorted(self._files)
+
     def checkpoints(self) -> list[str]:
         return [file for file in self._files if file.startswith(f"{CHECKPOINTS}/")]
 

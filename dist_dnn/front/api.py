@@ -126,8 +126,7 @@ def train(
         name=run_name(out),
     )
     every = Every.parse(checkpoint_every)
-    if type(keep) is not int or keep < 1:
-        raise InputError(f"keep must be a whole number above 0, not {keep!r}")
+    check_keep(keep)
     report = make_progress(progress)
     if out is not None:
         check_kept(out)
@@ -155,6 +154,12 @@ def train(
 
     run: Run | None = launch.run(settings, main)
     return Run([], None, None) if run is None else run
+
+
+def check_keep(keep: object) -> None:
+    """Raise InputError unless so many checkpoints can be kept."""
+    if type(keep) is not int or keep < 1:
+        raise InputError(f"keep must be a whole number above 0, not {keep!r}")
 
 
 class _Given(NamedTuple):
@@ -283,12 +288,17 @@ def _new_experiment(
 ) -> tuple[str, Hyperparameters]:
     """The target and the hyperparameters of a run that is to be made."""
     if target is None:
-        raise InputError("no target: say with --target COLUMN which column to predict")
+        raise no_target()
     if not isinstance(given, Hyperparameters):
         given = Hyperparameters.from_mapping(given, "hyperparameters")
     if folder is not None:
         folder.check_new()
     return target, given
+
+
+def no_target() -> InputError:
+    """A run is begun without a column to predict."""
+    return InputError("no target: say with --target COLUMN which column to predict")
 
 
 def run_name(out: str | Path | None) -> str:

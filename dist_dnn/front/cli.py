@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.front import looking_commands, quantities
+from dist_dnn.front.jobs_command import add_jobs
 from dist_dnn.hyperparameters import Hyperparameters, suggestion, what_must_be
 from dist_dnn.nn.activations import ACTIVATIONS
 from dist_dnn.nn.network import INITIALIZATIONS
@@ -57,7 +58,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status: 0, 1 for a failure, 2 for a mistake.
+        The exit status: 0, 1 for a failure, 2 for a mistake, or that of a job.
 
     Raises:
         Stopped: a signal ended it.
@@ -67,8 +68,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         given = sys.argv[1:] if arguments is None else arguments
         chosen = _parser().parse_args(looking_commands.joined(list(given)))
-        chosen.command(chosen)
+        status: int | None = chosen.command(chosen)
         print(end="", flush=True)
+        return status or 0
     except InputError as error:
         return _failed(error, 2)
     except RunError as error:
@@ -80,7 +82,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         # Where whoever read standard output has gone, there is nobody to tell.
         return 1 if isinstance(error, BrokenPipeError) else _failed(error, 1)
-    return 0
 
 
 def _failed(what: BaseException | str, status: int) -> int:
@@ -100,7 +101,13 @@ _RESUME_VALUES: dict[str, bool | str] = {"": True, "auto": "auto"}
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says mistakes in one line, and knows what was meant."""
+    """Says mistakes in one line, and knows what was meant.
+
+    Attributes:
+        advice: what is added where there is an unknown argument.
+    """
+
+    advice = ""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -113,8 +120,10 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self._subparsers is None:  # before what is missing: it may be there, misspelt
             # By itself, the flag would take what stands behind it for its value.
-            args = [f"{_RESUME}=" if each == _RESUME else each for each in args]
-            for flag in takewhile(lambda argument: argument != "--", args):
+            own = list(takewhile(lambda argument: argument != "--", args))
+            own = [f"{_RESUME}=" if each == _RESUME else each for each in own]
+            args = [*own, *args[len(own) :]]
+            for flag in own:
                 if flag.startswith("--"):
                     self._check_known(flag.partition("=")[0])
         chosen, unknown = super().parse_known_args(args, namespace)
@@ -125,7 +134,7 @@ class _Parser(argparse.ArgumentParser):
     def _check_known(self, argument: str) -> None:
         flags = self._option_string_actions
         if argument not in flags:
-            self.error(f"unknown argument {argument!r}{suggestion(argument, flags)}")
+            self.error(f"unknown argument {argument!r}{suggestion(argument, flags)}{self.advice}")
 
 
 def _parser() -> _Parser:
@@ -146,6 +155,7 @@ def _parser() -> _Parser:
         _add_plan,
         _add_check,
         _add_digest,
+        _add_jobs,
     ):
         add(commands)
     for name, command in looking_commands.COMMANDS.items():
@@ -531,16 +541,33 @@ def _add_digest(commands: Any) -> None:
     parser.add_argument("run", metavar="RUN", help="a run directory, by path or URI")
 
 
-def _train(chosen: Any) -> None:
-    from dist_dnn.front.commands import train_command
+def _add_jobs(commands: Any) -> None:
+    add_jobs(commands, _whole_number)
 
-    given = {
+
+def parse_train(arguments: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """The command line of ``train`` with these arguments, and the hyperparameters in it.
+
+    Raises:
+        InputError: it is none.
+    """
+    chosen = _parser().parse_args(["train", *arguments])
+    return chosen, _hyperparameters_of(chosen)
+
+
+def _hyperparameters_of(chosen: Any) -> dict[str, Any]:
+    return {
         name: value
         for flags in _EXPERIMENT.values()
         for name in flags
         if (value := getattr(chosen, name, None)) is not None
     }
-    train_command(chosen, given)
+
+
+def _train(chosen: Any) -> None:
+    from dist_dnn.front.commands import train_command
+
+    train_command(chosen, _hyperparameters_of(chosen))
 
 
 def _evaluate(chosen: Any) -> None:

@@ -24,9 +24,20 @@ def _ray_job_id() -> str | None:
 
 
 def check_kept(out: str | Path) -> None:
-    """Raise InputError where the run directory would be lost with the folder of a job."""
-    if _ray_job_id() is not None and not is_uri(str(out)) and not Path(out).is_absolute():
+    """Raise InputError where the run directory would be lost with the folder of this job."""
+    if _ray_job_id() is not None:
+        check_outlives(out)
+
+
+def check_outlives(out: str | Path) -> None:
+    """Raise InputError where a run directory would be lost with the folder of a job."""
+    if not is_absolute(out):
         raise InputError(
             f"--out {out} is relative, and a job's working directory is removed with it: give an "
             f"absolute path on storage that outlives the job, or a URI (s3://…)"
         )
+
+
+def is_absolute(location: str | Path) -> bool:
+    """Whether a place is the same from every folder: a URI, or an absolute path."""
+    return is_uri(str(location)) or Path(location).is_absolute()

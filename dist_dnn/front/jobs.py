@@ -1,0 +1,287 @@
+"""What the commands of `dist-dnn jobs` do."""
+
+import json
+import re
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from dist_dnn import stopping
+from dist_dnn.data.sources import location_name, printable, without_password
+from dist_dnn.errors import InputError, RunError
+from dist_dnn.front.api import import_launch
+from dist_dnn.front.packing import pinned_dependencies, supports_ray, write_wheel
+from dist_dnn.front.submission import KEY, Submission, submission
+from dist_dnn.notices import complain, say
+from dist_dnn.storage import Folder, LocalFolder, Unsound, open_folder
+from dist_dnn.tracking import METRICS_FILE, STATUS_FILE
+
+IN_STATUS = ("state", "epoch", "step", "started", "updated", "error")
+"""What is shown of a run's status.json."""
+
+LONGEST_MESSAGE = 400
+"""So much of what Ray says of a failure fits a line."""
+
+
+def _jobs(chosen: Any) -> Any:
+    """The cluster's jobs."""
+    import_launch()  # so that the package `workers` is known to be ours
+    from workers.ray_jobs import Jobs
+
+    return Jobs(chosen.address)
+
+
+def _submit(chosen: Any) -> int:
+    asked = submission(chosen.train)
+    jobs = _jobs(chosen)
+    id = _submitted(jobs, asked)
+    return _follow(jobs, id, asked) if chosen.wait else 0
+
+
+def _submitted(jobs: Any, asked: Submission) -> str:
+    """Submit a job, and print its name."""
+    from workers.ray_jobs import UPLOADED
+
+    if not supports_ray(jobs.ray_version):
+        raise RunError(
+            f"the cluster at {jobs.url} runs Ray {jobs.ray_version}, which this version of "
+            f"dist_dnn does not work with; the extra `ray` says with which it does"
+        )
+    id = f"{asked.name}-{secrets.token_hex(4)}"
+    with TemporaryDirectory(prefix="dist_dnn-") as name:
+        folder = Path(name)
+        wheel = write_wheel(folder)
+        asked.write_config(folder)
+        pip = [*pinned_dependencies(), f"{UPLOADED}/{wheel.name}"]
+        jobs.submit(id, asked.command, folder, pip, {KEY: asked.to_json()})
+    print(id, flush=True)
+    return id
+
+
+def _follow(jobs: Any, id: str, asked: Submission) -> int:
+    """Show on standard error what a job says until it has ended; gives its exit status."""
+    try:
+        job = jobs.follow(id, _writer(sys.stderr, asked))
+    except stopping.Stopped as stopped:
+        stopped.add_note(
+            f"job {id} goes on: follow it by `dist-dnn jobs logs {id} --follow`, stop it by "
+            f"`dist-dnn jobs stop {id}`"
+        )
+        raise
+    if job.exit_status:
+        complain(f"job {id} {_how_it_ended(job)}")
+    return int(job.exit_status)
+
+
+def _writer(stream: Any, ours: Submission | None) -> Callable[[str], None]:
+    """What writes lines of a job's log to a stream at once, but for passwords."""
+
+    def write(text: str) -> None:
+        print(_hidden(text, ours), end="", file=stream, flush=True)
+
+    return write
+
+
+def _hidden(text: str, ours: Submission | None) -> str:
+    """A text about a job without the passwords in its URIs; Ray repeats a job's command."""
+    return without_password(ours.hidden(text) if ours else text)
+
+
+def _how_it_ended(job: Any) -> str:
+    if job.state == "stopped":
+        return f"was stopped: `dist-dnn jobs resume {job.id}` goes on with its run"
+    if job.exit_status > 1 or "exit code 1" in job.message:  # its own words are in its log
+        return f"failed with exit status {job.exit_status}"
+    return f"failed: {_message(job)}"
+
+
+def _message(job: Any) -> str:
+    """What Ray says of a job, on a line; of pip's many lines those that count."""
+    message = job.message.partition(", last available logs")[0]
+    lines = _hidden(message, Submission.from_metadata(job.metadata)).splitlines()
+    errors = [line for line in lines if line.lstrip().startswith("ERROR:")]
+    said = printable(" ".join(" ".join(errors or lines).split()))
+    return said if len(said) <= LONGEST_MESSAGE else f"{said[:LONGEST_MESSAGE]}…"
+
+
+def _list(chosen: Any) -> int:
+    found = [_described(job) for job in _jobs(chosen).all()]
+    if chosen.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    columns = ("JOB", "STATE", "SUBMITTED", "TOOK", "RUN")
+    rows = [
+        (each["job"], each["state"], each["submitted"], _took(each), each["run"] or "-")
+        for each in found
+    ]
+    print(_table([columns, *rows]))
+    return 0
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = [map(str.ljust, row, widths) for row in rows]
+    return "\n".join("  ".join(row).rstrip() for row in padded)
+
+
+def _described(job: Any) -> dict[str, Any]:
+    """A job as JSON says it."""
+    ours = Submission.from_metadata(job.metadata)
+    return {
+        "job": printable(job.id),
+        "state": job.state,
+        "exit_status": job.exit_status,
+        "submitted": _time(job.submitted),
+        "ended": None if job.ended is None else _time(job.ended),
+        "run": location_name(ours.out) if ours else None,
+        "arguments": ours.shown if ours else None,
+        "version": printable(ours.version) if ours else None,
+        "command": printable(_hidden(job.command, ours)),
+        "message": _message(job) if job.state in ("pending", "failed") else "",
+    }
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _took(described: Mapping[str, Any]) -> str:
+    """Hours, minutes and seconds from a job's submission to its end, or until now."""
+    end = described["ended"] or datetime.now(UTC).isoformat(timespec="seconds")
+    began, ended = (datetime.fromisoformat(each) for each in (described["submitted"], end))
+    minutes, seconds = divmod(max(0, int((ended - began).total_seconds())), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+
+def _status(chosen: Any) -> int:
+    job = _jobs(chosen).get(chosen.id)
+    described = _described(job)
+    ours = Submission.from_metadata(job.metadata)
+    progress = _progress(ours.out) if ours else {}
+    if chosen.json:
+        print(json.dumps(described | {"progress": progress}, indent=2))
+        return 0
+    shown = {
+        name.replace("_", " "): value for name, value in described.items() if name != "arguments"
+    }
+    shown |= {f"run's {name}": value for name, value in progress.items()}
+    print(_table([(name, str(value)) for name, value in shown.items() if value not in (None, "")]))
+    return 0
+
+
+def _progress(out: str) -> dict[str, Any]:
+    """How far a run has come, as its files say, or why they cannot be read."""
+    try:
+        folder = open_folder(out)
+        status = json.loads(folder.read(STATUS_FILE))
+        lines = folder.read(METRICS_FILE).splitlines()
+        last = json.loads(lines[-1]) if lines else {}
+        return {name: status[name] for name in IN_STATUS} | {"digest": last.get("digest")}
+    except FileNotFoundError:
+        return {"files": "not there yet, or not seen from this machine"}
+    except (OSError, InputError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return {"files": printable(f"cannot be read: {error}")}
+
+
+def _logs(chosen: Any) -> int:
+    jobs = _jobs(chosen)
+    write = _writer(sys.stdout, Submission.from_metadata(jobs.get(chosen.id).metadata))
+    if chosen.follow:
+        jobs.follow(chosen.id, write)
+    else:
+        write(jobs.log(chosen.id))
+    return 0
+
+
+def _stop(chosen: Any) -> int:
+    from workers.ray_jobs import STOP_SECONDS
+
+    jobs, id = _jobs(chosen), chosen.id
+    job = jobs.get(id)
+    if job.is_over:
+        say(f"job {id} had ended already: {job.state}")
+        return 0
+    jobs.stop(id)
+    if chosen.no_wait:
+        return 0
+    job = jobs.ended(id, 2 * STOP_SECONDS)
+    say(f"job {id} {_how_it_ended(job) if job.exit_status else 'had just succeeded'}")
+    return 0
+
+
+def _resume(chosen: Any) -> int:
+    jobs = _jobs(chosen)
+    job, begun = _ended(jobs, chosen.id)
+    if job.state == "succeeded" and chosen.epochs is None:
+        raise InputError(
+            f"job {job.id} has succeeded: there is nothing to resume; give more --epochs to go on"
+        )
+    _submitted(jobs, begun.resumed(workers=chosen.workers, epochs=chosen.epochs))
+    return 0
+
+
+def _ended(jobs: Any, id: str) -> tuple[Any, Submission]:
+    """A job of ours that has ended, and what it was.
+
+    Raises:
+        InputError: it has not, or is none of ours.
+    """
+    job = jobs.get(id)
+    ours = Submission.from_metadata(job.metadata)
+    if ours is None:
+        raise InputError(f"job {id} was not submitted by `dist-dnn jobs`; use `ray job` for it")
+    if not job.is_over:
+        raise InputError(
+            f"job {id} is {job.state}: wait until it has ended, or stop it by "
+            f"`dist-dnn jobs stop {id}`"
+        )
+    return job, ours
+
+
+def _fetch(chosen: Any) -> int:
+    target = LocalFolder(Path(chosen.to), "--to")
+    if target.is_there():
+        raise InputError(f"{target.name} exists: choose another --to, or move it away")
+    _, ours = _ended(_jobs(chosen), chosen.id)
+    copy_run(open_folder(ours.out), target)
+    say(f"run in {target.name}; next: dist-dnn evaluate {target.name} DATA")
+    return 0
+
+
+def copy_run(source: Folder, target: LocalFolder) -> None:
+    """Copy all files of a run to a new folder, which is there when all of them are.
+
+    Raises:
+        InputError: there is no run, it is being written, or the folder cannot be made.
+    """
+    target.check_new()
+    if not source.has(STATUS_FILE):
+        raise InputError(
+            f"there is no run in {source.name}, or this machine does not see it; look for it by "
+            f"`dist-dnn jobs logs`"
+        )
+    with ExitStack() as stack, source.locked(), target.made(stack):
+        for file in source.files():
+            if not re.fullmatch(r"(checkpoints/)?[\w-][\w.-]*", file):
+                raise InputError(f"{source.name} has a file that is no run's: {file!r}; remove it")
+            try:
+                with source.fetched(file, compared=True) as path:
+                    target.write(file, [path.read_bytes()])
+            except Unsound as error:
+                raise InputError(f"{source.name_of(file)}: {error}; try again") from None
+
+
+COMMANDS: dict[str, Callable[[Any], int]] = {
+    "submit": _submit,
+    "list": _list,
+    "status": _status,
+    "logs": _logs,
+    "stop": _stop,
+    "resume": _resume,
+    "fetch": _fetch,
+}

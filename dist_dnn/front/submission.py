@@ -1,0 +1,229 @@
+"""What a job is to do: the arguments of ``train``, checked before anything is submitted."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from dist_dnn import __version__
+from dist_dnn.data.sources import is_uri, location_name
+from dist_dnn.errors import InputError
+from dist_dnn.front.api import check_keep, import_launch, no_target, run_name
+from dist_dnn.front.commands import read_experiment
+from dist_dnn.front.job import check_outlives, is_absolute
+from dist_dnn.hyperparameters import Hyperparameters
+from dist_dnn.recorder import Every
+
+KEY = "dist_dnn"
+"""The name, in a job's metadata, of what ``Submission.to_json`` gives."""
+
+CONFIG_FILE = "config.toml"
+"""The name that the file of --config has in a job."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One training as a job.
+
+    Attributes:
+        arguments: of ``train``.
+        out: the run.
+        config: what the file of --config holds, which travels along.
+        version: of the package that submitted it.
+    """
+
+    arguments: tuple[str, ...]
+    out: str
+    config: str | None = None
+    version: str = __version__
+
+    @property
+    def command(self) -> str:
+        """What the job's shell runs."""
+        return shlex.join(["python", "-m", "dist_dnn", "train", *self.arguments])
+
+    @property
+    def shown(self) -> list[str]:
+        """The arguments without the passwords in URIs."""
+        return [_shown(argument) for argument in self.arguments]
+
+    def hidden(self, text: str) -> str:
+        """A text in which the job's arguments may stand, without those passwords."""
+        for argument, shown in zip(self.arguments, self.shown, strict=True):
+            if argument != shown:
+                text = text.replace(argument, shown)
+        return text
+
+    @property
+    def name(self) -> str:
+        """What the job's name begins with."""
+        return re.sub(r"[^A-Za-z0-9_-]+", "-", run_name(self.out))[:40].strip("-") or "run"
+
+    def resumed(self, **changes: int | None) -> "Submission":
+        """The job that goes on with the run of this one, or begins it where this one had not.
+
+        Args:
+            changes: flags of ``train`` with other values; those that are None stay.
+
+        Raises:
+            InputError: not with these.
+        """
+        arguments = list(self.arguments)
+        for name, value in changes.items():
+            if value is not None:
+                arguments = [f"--{name}={value}", *_without(arguments, f"--{name}")]
+        with TemporaryDirectory(prefix="dist_dnn-") as folder:
+            self.write_config(Path(folder))
+            here = arguments
+            if self.config is not None:
+                here = _with_config(arguments, str(Path(folder, CONFIG_FILE)))
+            _checked(here)
+        arguments = ["--resume=auto", *_without(arguments, "--resume", takes_value=False)]
+        return replace(self, arguments=tuple(arguments), version=__version__)
+
+    def write_config(self, folder: Path) -> None:
+        """Write the file of --config, if there is one, where the job will look for it."""
+        if self.config is not None:
+            Path(folder, CONFIG_FILE).write_text(self.config, encoding="utf-8")
+
+    def to_json(self) -> str:
+        """What the cluster keeps of it."""
+        return json.dumps(vars(self))
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "Submission | None":
+        """What a job's metadata say; None for a job of something else."""
+        try:
+            given = json.loads(metadata[KEY])
+            arguments, out = given["arguments"], given["out"]
+            config, version = given["config"], given["version"]
+        except (KeyError, TypeError, ValueError):
+            return None
+        texts = [*arguments, out, version] if isinstance(arguments, list) else [None]
+        if not all(isinstance(each, str) for each in texts):
+            return None
+        if not isinstance(config, str | None):
+            return None
+        return cls(tuple(arguments), out, config, version)
+
+
+def submission(command: Sequence[str]) -> Submission:
+    """The job that is asked for as ``train DATA …``.
+
+    Raises:
+        InputError: it cannot be one, or the training would not begin.
+    """
+    if command[0] != "train":
+        raise InputError(
+            f"a job does not {command[0]!r}, it trains: give `-- train DATA …` after other flags"
+        )
+    arguments = list(command[1:])
+    if not _has(arguments, "--backend"):
+        arguments = ["--backend", "ray", *arguments]
+    chosen = _checked(arguments)
+    if chosen.config is None:
+        return Submission(tuple(arguments), chosen.out)
+    config = Path(chosen.config).read_text(encoding="utf-8")
+    return Submission(tuple(_with_config(arguments, CONFIG_FILE)), chosen.out, config)
+
+
+def _checked(arguments: Sequence[str]) -> Any:
+    """The command line of a training that can run as a job, as far as is known without its data.
+
+    Raises:
+        InputError: it cannot.
+    """
+    from dist_dnn.front.cli import parse_train
+
+    chosen, given = parse_train(arguments)
+    target, values = read_experiment(chosen.config, chosen.target, given, chosen.resume)
+    _check_places(chosen, values)
+    if chosen.backend != "ray":
+        raise InputError(f"a job trains with --backend ray, not {chosen.backend}: leave that out")
+    if chosen.address is not None:
+        raise InputError(
+            "a job joins the cluster that it runs on: give --address before the --, to submit it"
+        )
+    _check_settings(chosen)
+    if not chosen.resume:
+        if target is None:
+            raise no_target()
+        _check_workers(Hyperparameters.from_mapping(values, "hyperparameters").shards, chosen)
+    return chosen
+
+
+def _check_places(chosen: Any, values: Mapping[str, Any]) -> None:
+    """Raise InputError where a path means nothing, or nothing that stays, to a job."""
+    validation = values.get("validation")
+    places = {"DATA": chosen.data, "--validation": validation}
+    for name, place in places.items():
+        if isinstance(place, str) and not is_absolute(place):
+            raise InputError(
+                f"{name} {place} is relative, and a job has none of this machine's folders: give "
+                f"an absolute path on storage that every node sees, or a URI (s3://…)"
+            )
+    check_outlives(chosen.out)
+
+
+def _check_settings(chosen: Any) -> None:
+    """Raise InputError where a flag that is none of the experiment's has no good value."""
+    launch = import_launch()
+    launch.check(
+        launch.Settings(
+            chosen.backend,
+            chosen.workers,
+            chosen.allow_mixed_cpus,
+            chosen.max_failures,
+            chosen.step_timeout,
+            cpus_per_worker=chosen.cpus_per_worker,
+            start_timeout=chosen.start_timeout,
+        )
+    )
+    Every.parse(chosen.checkpoint_every)
+    check_keep(chosen.keep)
+    if chosen.workers == 0:
+        raise InputError("a job needs workers: give --workers 1 or more")
+
+
+def _check_workers(shards: int, chosen: Any) -> None:
+    from workers.group import WorkerGroup
+
+    workers = chosen.default_workers if chosen.workers is None else chosen.workers
+    WorkerGroup.check_workers(shards, workers)
+
+
+def _has(arguments: Sequence[str], flag: str) -> bool:
+    """Whether a flag is given."""
+    flags = takewhile(lambda argument: argument != "--", arguments)
+    return any(argument.partition("=")[0] == flag for argument in flags)
+
+
+def _without(arguments: Sequence[str], flag: str, *, takes_value: bool = True) -> list[str]:
+    """The arguments without a flag and its value."""
+    kept: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--":
+            return [*kept, argument, *left]
+        if argument == flag and takes_value:
+            next(left)
+        elif argument.partition("=")[0] != flag:
+            kept.append(argument)
+    return kept
+
+
+def _with_config(arguments: Sequence[str], path: str) -> list[str]:
+    """The arguments with another path for the file of --config."""
+    return ["--config", path, *_without(arguments, "--config")]
+
+
+def _shown(argument: str) -> str:
+    flag, equals, value = argument.partition("=")
+    if argument.startswith("-") and equals and is_uri(value):
+        return f"{flag}={location_name(value)}"
+    return location_name(argument) if is_uri(argument) else argument

@@ -1,0 +1,418 @@
+"""Jobs without a cluster: what is packed, checked and shown, and what a dashboard may answer."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, NamedTuple
+
+import pytest
+from stores import Bucket, s3_server
+
+from dist_dnn import Hyperparameters, train
+from dist_dnn.errors import InputError
+from dist_dnn.front.cli import run
+from dist_dnn.front.jobs import copy_run
+from dist_dnn.front.packing import pinned_dependencies, supports_ray, write_wheel
+from dist_dnn.front.submission import KEY, Submission, submission
+from dist_dnn.model import Model
+from dist_dnn.storage import LocalFolder, open_folder
+
+pytest.importorskip("ray", reason="Ray is not installed")
+
+ROOT = Path(__file__).parents[1]
+DIGITS = ROOT / "scripts" / "data" / "digits.parquet"
+SECRET = "s3://key:secret@bucket/runs/digits?endpoint_override=http://store:9000"
+TRAIN = ("train", "/data.parquet", "--target", "kind", "--out", SECRET)
+
+
+# what travels
+
+
+def test_the_wheel_is_the_modules_that_run_here(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path)
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        assert (
+            archive.read("dist_dnn/front/jobs.py")
+            == Path(ROOT, "dist_dnn/front/jobs.py").read_bytes()
+        )
+    of_python = {
+        str(path.relative_to(ROOT))
+        for package in ("dist_dnn", "workers")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert of_python <= set(names)
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_same_files_make_the_same_wheel(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one, two = write_wheel(tmp_path / "one"), write_wheel(tmp_path / "two")
+    assert one.name == two.name
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_pip_installs_the_wheel_which_makes_the_same_wheel_again(tmp_path: Path) -> None:
+    """It is packed from its installed files as from a checkout."""
+    wheel, there = write_wheel(tmp_path), tmp_path / "there"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    subprocess.run([*pip, "--no-deps", "--no-index", "--target", there, wheel], check=True)
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import dist_dnn\n"
+        "from dist_dnn.front.packing import write_wheel\n"
+        "assert dist_dnn.__file__.startswith(sys.argv[1])\n"
+        "print(write_wheel(Path(sys.argv[1])))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, there],
+        env=os.environ | {"PYTHONPATH": str(there)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    again = Path(done.stdout.strip())
+    assert (again.name, again.read_bytes()) == (wheel.name, wheel.read_bytes())
+
+
+def test_dependencies_are_pinned_to_what_is_here() -> None:
+    pinned = pinned_dependencies()
+    assert f"numpy=={version('numpy')}" in pinned
+    assert not [each for each in pinned if each.startswith(("ray", "mpi4py", "pytest"))]
+
+
+def test_which_versions_of_ray_are_known() -> None:
+    assert supports_ray(version("ray"))
+    assert not supports_ray("2.9.0")
+
+
+# what a job does
+
+
+def test_the_backend_is_added() -> None:
+    asked = submission(TRAIN)
+    assert asked.arguments == ("--backend", "ray", *TRAIN[1:])
+    assert asked.command.startswith("python -m dist_dnn train --backend ray /data.parquet ")
+    assert submission([*TRAIN, "--backend=ray"]).arguments == (*TRAIN[1:], "--backend=ray")
+
+
+def test_a_shell_sees_one_word_for_each_argument() -> None:
+    asked = submission(["train", "/a; b $(c)", "--target", "it's", "--out", "/r"])
+    shown = subprocess.run(
+        ["/bin/sh", "-c", asked.command.replace("python -m", "printf '%s\\n'", 1)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.splitlines() == ["dist_dnn", "train", *asked.arguments]
+
+
+def test_the_file_of_config_travels(tmp_path: Path) -> None:
+    config = tmp_path / "my.toml"
+    config.write_text('target = "kind"\nshards = 4\n')
+    asked = submission(["train", "/d", f"--config={config}", "--out", "/r", "--workers", "4"])
+    assert asked.config == config.read_text()
+    assert asked.arguments[:2] == ("--config", "config.toml")
+    assert str(config) not in asked.command
+    config.unlink()
+    assert "--workers=3" in asked.resumed(workers=3).arguments
+    with pytest.raises(InputError, match="5 workers are more than the 4 shards"):
+        asked.resumed(workers=5)
+
+
+def test_what_is_resumed() -> None:
+    begun = submission([*TRAIN, "--workers=4", "--epochs", "3", "--resume"])
+    resumed = begun.resumed(workers=2, epochs=None)
+    assert resumed.arguments == (
+        *("--resume=auto", "--workers=2", "--backend", "ray"),
+        *(*TRAIN[1:], "--epochs", "3"),
+    )
+    assert resumed.resumed(workers=None).arguments == resumed.arguments
+
+
+def test_what_the_cluster_keeps_of_it() -> None:
+    asked = submission(TRAIN)
+    assert Submission.from_metadata({KEY: asked.to_json()}) == asked
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "", "7", "null", "{}", '{"arguments": [1], "out": "/r", "config": null, "version": "1"}',
+        '{"arguments": null, "out": "/r", "config": null, "version": "1"}',
+        '{"arguments": [], "out": "/r", "config": 7, "version": "1"}',
+    ],
+)  # fmt: skip
+def test_what_others_keep_is_none_of_ours(kept: str) -> None:
+    assert Submission.from_metadata({KEY: kept}) is None
+    assert Submission.from_metadata({}) is None
+
+
+def test_passwords_are_not_shown() -> None:
+    asked = submission([*TRAIN[:-2], f"--out={SECRET}"])
+    assert asked.shown[-1] == "--out=s3://bucket/runs/digits"
+    assert "secret" not in " ".join([*asked.shown, asked.name])
+    assert asked.name == "digits"
+
+
+def test_keys_in_the_query_of_a_uri_are_not_shown() -> None:
+    out = "abfss://container@account.dfs.core.windows.net/run?client_secret=hush"
+    asked = submission(["train", "/d", "--target", "kind", "--out", out])
+    assert "hush" not in asked.hidden(f"Running entrypoint: {asked.command}")
+
+
+# what a dashboard answers
+
+
+class Answer(NamedTuple):
+    """What is answered to every request."""
+
+    status: int
+    text: str
+
+
+Seen = list[tuple[str, str | None]]
+"""The path and the Authorization of each request."""
+
+
+@contextmanager
+def dashboard(answer: Callable[[str], Answer | None]) -> Iterator[tuple[str, Seen]]:
+    """The URL of what answers like a dashboard; None is silence."""
+    seen: Seen = []
+    over = Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.path, self.headers.get("Authorization")))
+            given = answer(self.path)
+            if given is None:
+                over.wait()
+                return
+            self.send_response(given.status)
+            self.send_header("Content-Length", str(len(given.text.encode())))
+            self.end_headers()
+            self.wfile.write(given.text.encode())
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", seen
+    finally:
+        over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+VERSION = Answer(200, json.dumps({"version": "4", "ray_version": version("ray")}))
+TOKEN = "0123456789abcdef" * 4
+
+
+def jobs(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """The exit status, standard output and standard error of a command."""
+    status = run(["jobs", *arguments])
+    return status, *capsys.readouterr()
+
+
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith("RAY_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("answer", [Answer(401, "no token"), Answer(403, "wrong token")])
+def test_a_token_that_is_not_accepted(answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
+    with dashboard(lambda path: answer) as (url, _):
+        assert jobs(capsys, "list", "--address", url) == (
+            1,
+            "",
+            f"error: the Ray cluster at {url} does not accept this token: give its own in "
+            "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token, with RAY_AUTH_MODE=token\n",
+        )
+
+
+def test_the_token_travels_in_a_header_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # the mode is not asked for
+    with dashboard(lambda path: VERSION if "version" in path else Answer(200, "[]")) as (url, seen):
+        status, stdout, stderr = jobs(capsys, "list", "--address", url)
+    assert (status, stderr) == (0, "")
+    assert TOKEN not in stdout
+    assert {authorization for _, authorization in seen} == {f"Bearer {TOKEN}"}
+    assert TOKEN not in "".join(path for path, _ in seen)
+
+
+@pytest.mark.parametrize("text", ["<html>", "{}", "7"])
+def test_what_answers_is_no_ray(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with dashboard(lambda path: Answer(200, text)) as (url, _):
+        status, stdout, stderr = jobs(capsys, "list", "--address", url)
+    assert (status, stdout) == (1, "")
+    assert stderr.startswith(f"error: what answers at {url} is no dashboard of Ray: give ")
+    assert stderr.count("\n") == 1
+
+
+def test_a_silent_cluster_is_given_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.ray_jobs.ANSWER_SECONDS", 0.1)
+    with dashboard(lambda path: None) as (url, _):
+        status, stdout, stderr = jobs(capsys, "list", "--address", url)
+    assert (status, stdout) == (1, "")
+    assert stderr.startswith(f"error: the Ray cluster at {url} does not answer in time: give ")
+
+
+def test_a_cluster_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    status, stdout, stderr = jobs(capsys, "list", "--address", "http://127.0.0.1:1")
+    assert (status, stdout) == (1, "")
+    assert stderr.startswith("error: the Ray cluster at http://127.0.0.1:1 does not answer: give ")
+    assert stderr.count("\n") == 1
+
+
+def test_another_version_of_ray(capsys: pytest.CaptureFixture[str]) -> None:
+    old = Answer(200, json.dumps({"version": "4", "ray_version": "2.9.0"}))
+    with dashboard(lambda path: old) as (url, seen):
+        status, stdout, stderr = jobs(capsys, "submit", "--address", url, "--", *TRAIN)
+    assert (status, stdout) == (1, "")
+    assert stderr.startswith(f"error: the cluster at {url} runs Ray 2.9.0, which ")
+    assert {path for path, _ in seen} == {"/api/version"}  # nothing was uploaded
+
+
+def test_a_job_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with dashboard(lambda path: VERSION if "version" in path else Answer(404, "no")) as (url, _):
+        for id in ("nobody", "../version"):
+            assert jobs(capsys, "status", id, "--address", url) == (
+                2,
+                "",
+                f"error: there is no job {id!r} on the cluster at {url}; `dist-dnn jobs list` "
+                "shows them\n",
+            )
+
+
+def listed(**changes: Any) -> dict[str, Any]:
+    """A job as a dashboard lists it."""
+    asked = submission(TRAIN)
+    return {
+        "type": "SUBMISSION",
+        "submission_id": "digits-00000000",
+        "status": "RUNNING",
+        "entrypoint": asked.command,
+        "message": "Job is currently running.",
+        "start_time": 1_700_000_000_000,
+        "metadata": {KEY: asked.to_json()},
+    } | changes
+
+
+def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    content = [
+        listed(submission_id="late", start_time=1_700_000_100_000, status="FAILED",
+               driver_exit_code=-9, end_time=1_700_003_761_000),
+        listed(status="STOPPED", end_time=1_700_000_007_999),
+        listed(type="DRIVER", submission_id=None, job_id="01000000"),
+        listed(submission_id="other", metadata={}, start_time=1_700_000_050_000,
+               end_time=1_700_000_050_000, status="SUCCEEDED", entrypoint=f"cat {SECRET}"),
+    ]  # fmt: skip
+    answer = Answer(200, json.dumps(content))
+    with dashboard(lambda path: VERSION if "version" in path else answer) as (url, _):
+        assert jobs(capsys, "list", "--address", url) == (
+            0,
+            "JOB              STATE      SUBMITTED             TOOK     RUN\n"
+            "digits-00000000  stopped    2023-11-14T22:13:20Z  0:00:07  s3://bucket/runs/digits\n"
+            "other            succeeded  2023-11-14T22:14:10Z  0:00:00  -\n"
+            "late             failed     2023-11-14T22:15:00Z  1:01:01  s3://bucket/runs/digits\n",
+            "",
+        )
+        status, stdout, _ = jobs(capsys, "list", "--json", "--address", url)
+    assert status == 0
+    assert "secret" not in stdout
+    assert [each["exit_status"] for each in json.loads(stdout)] == [143, 0, 137]
+
+
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated")  # it is Ray that says so
+def test_a_log_that_is_cut_off_is_no_end_of_the_job(capsys: pytest.CaptureFixture[str]) -> None:
+    states = iter(["RUNNING", "RUNNING", "SUCCEEDED"])
+
+    def answer(path: str) -> Answer:
+        if "version" in path:
+            return VERSION
+        if path.endswith("/tail"):
+            return Answer(502, "a proxy's opinion")
+        return Answer(200, json.dumps(listed(status=next(states))))
+
+    with dashboard(answer) as (url, _):
+        assert jobs(capsys, "logs", "digits-00000000", "--follow", "--address", url) == (
+            0,
+            "",
+            "warning: the log of job digits-00000000 is cut off here; waiting until it has ended\n",
+        )
+
+
+# fetching
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    train(str(DIGITS), "digit", Hyperparameters(hidden=(8,), epochs=1), workers=0, out=out)
+    return out
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_folder_is_fetched_whole(trained: Path, tmp_path: Path) -> None:
+    to = tmp_path / "new" / "run"
+    copy_run(open_folder(trained.as_uri()), LocalFolder(to))
+    assert content(to) == content(trained)
+    with pytest.raises(InputError, match="exists"):
+        copy_run(open_folder(trained), LocalFolder(to))
+
+
+def test_a_run_is_fetched_from_a_store_or_not_at_all(tmp_path: Path) -> None:
+    with s3_server() as server:
+        bucket = Bucket(server.get_host_and_port()[1])
+        experiment = Hyperparameters(hidden=(8,), epochs=1)
+        run = train(str(DIGITS), "digit", experiment, workers=0, out=bucket.uri)
+        to = tmp_path / "run"
+        copy_run(open_folder(bucket.uri), LocalFolder(to))
+        assert Model.load(str(to)).digest == run.digest
+        assert content(to) == content(bucket.run_in(tmp_path / "whole"))
+
+        bucket.write("metrics.jsonl", b"another one")
+        with pytest.raises(InputError, match=r"metrics\.jsonl: .*try again"):
+            copy_run(open_folder(bucket.uri), LocalFolder(tmp_path / "torn"))
+        manifest = json.loads(bucket.read(f"{bucket.path}/manifest.json"))
+        manifest["files"]["../../outside"] = manifest["files"]["status.json"]
+        bucket.write("manifest.json", json.dumps(manifest).encode())
+        with pytest.raises(InputError, match="no run's"):
+            copy_run(open_folder(bucket.uri), LocalFolder(tmp_path / "torn"))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
+
+
+def test_no_run_is_fetched(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no run in"):
+        copy_run(open_folder(tmp_path / "nothing"), LocalFolder(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
