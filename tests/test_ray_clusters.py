@@ -1,4 +1,4 @@
-"""Nodes of real Ray clusters, by the commands of scripts/README.md."""
+"""Jobs of Ray's own command, and nodes, on real clusters, by the commands of scripts/README.md."""
 
 import json
 import os
@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from clusters import (
+    DEPENDENCIES,
     MARK,
     ROOT,
     Cluster,
@@ -22,13 +24,18 @@ from clusters import (
     processes,
     ray_environment,
     trained,
+    with_only_ray,
 )
 from hosts import Host, TwoHosts
 
+from workers.ray_jobs import STOP_SECONDS
+
+yaml = pytest.importorskip("yaml", reason="Ray is not installed")
 pytest.importorskip("ray", reason="Ray is not installed")
 
 DOCUMENT = (ROOT / "scripts" / "README.md").read_text(encoding="utf-8")
 PROGRAMS = Path(sys.executable).parent
+JOB = ROOT / "scripts" / "cluster" / "job.yaml"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -41,6 +48,107 @@ def documented(beginning: str, changes: dict[str, str]) -> list[str]:
         assert written in command
         command = command.replace(written, meant)
     return shlex.split(command)
+
+
+@pytest.fixture(scope="module")
+def cluster(distributions: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster whose environment has only Ray."""
+    programs = with_only_ray(tmp_path_factory.mktemp("only") / "ray", distributions)
+    with Cluster(programs, distributions) as cluster:
+        cluster.environment["RAY_API_SERVER_ADDRESS"] = cluster.jobs
+        yield cluster
+
+
+def submit(name: str, out: Path, *arguments: object, written: str = "digits") -> list[str]:
+    """The documented command for the job ``written``, under another name, with more flags."""
+    changes = {"s3://bucket/runs/digits": str(out)}
+    command = documented(f"ray job submit --submission-id {written} ", changes)
+    command[command.index(written)] = name  # the document's name may be taken already
+    return [*command, *map(str, arguments)]
+
+
+def test_a_job_brings_what_a_cluster_with_only_ray_lacks(cluster: Cluster, tmp_path: Path) -> None:
+    lacks = cluster.attempt("python", "-c", "import numpy")
+    assert "ModuleNotFoundError" in lacks.stdout
+    said = cluster.run(*submit("digits", tmp_path / "job"))
+    expected = digest(trained(tmp_path / "here"))
+    assert f"digest {expected}" in said
+    assert digest(tmp_path / "job") == expected
+
+
+def test_the_upload_is_what_git_does_not_ignore(cluster: Cluster, tmp_path: Path) -> None:
+    list_files = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(list_files, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("this is no checkout")
+    wanted = {name for name in listed.stdout.split("\0") if (ROOT / name).is_file()}
+    cluster.run(*submit("upload", tmp_path / "run", "--epochs", 0))
+    folder = cluster.folder / "ray" / "session_latest" / "runtime_resources/working_dir_files"
+    [uploaded] = [each for each in folder.iterdir() if each.is_dir()]
+    files = [path for path in uploaded.rglob("*") if path.is_file()]
+    assert {str(path.relative_to(uploaded)) for path in files} == wanted
+    assert sum(path.stat().st_size for path in files) < 2 * 2**20
+
+
+def test_a_stopped_job_leaves_a_checkpoint_that_another_goes_on_with(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = submit("stopped", out, "--epochs", 10**6)
+    cluster.run(*command[:3], "--no-wait", *command[3:])
+    while not (out / "metrics.jsonl").exists():
+        assert "FAILED" not in cluster.run("ray", "job", "status", "stopped")
+    cluster.run(*documented("ray job stop ", {"digits": "stopped"}))
+    log = cluster.run(*documented("ray job logs ", {"digits": "stopped"}))
+    assert re.search(r"error: terminated; a checkpoint of step \d+ is in ", log)
+    status = json.loads((out / "status.json").read_text())
+    assert status["state"] == "stopped"
+    epochs = status["epoch"] + 2
+    cluster.run(*submit("resumed", out, "--epochs", epochs, written="digits-resumed"))
+    assert digest(out) == digest(trained(tmp_path / "undisturbed", "--epochs", epochs))
+
+
+def test_a_stopped_job_has_time_for_its_checkpoint(cluster: Cluster) -> None:
+    """It is read by Ray's supervisor of the job, which inherits the environment of the job."""
+    seconds = yaml.safe_load(JOB.read_text())["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]
+    assert int(seconds) == STOP_SECONDS > 3
+    script = (
+        "import signal, time\n"
+        "stopped = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))\n"
+        "print('started', flush=True)\n"
+        "while not stopped: time.sleep(0.1)\n"
+        "time.sleep(6)\n"
+        "print('ended by itself')\n"
+    )
+    job = ("--runtime-env", JOB, "--no-wait", "--", "python", "-c", script)
+    cluster.run("ray", "job", "submit", "--submission-id", "slow", *job)
+    while "\nstarted\n" not in cluster.run("ray", "job", "logs", "slow"):
+        pass
+    cluster.run("ray", "job", "stop", "slow")
+    assert "ended by itself" in cluster.run("ray", "job", "logs", "slow")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"RAY_AUTH_TOKEN": "0" * 64}, "Invalid authentication token"),
+        ({"HOME": "/nonexistent"}, "couldn't find an authentication token"),
+        ({"RAY_AUTH_MODE": "disabled"}, "Missing authentication token"),
+    ],
+)
+def test_without_the_right_token(
+    changed: dict[str, str], said: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    done = cluster.attempt(*submit("refused", tmp_path / "run"), environment=changed)
+    assert done.returncode == 1
+    assert "AuthenticationError" in done.stdout
+    assert said in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_dependencies_of_a_job_are_those_of_the_package() -> None:
+    assert yaml.safe_load(JOB.read_text())["pip"] == DEPENDENCIES
 
 
 # several nodes

@@ -14,8 +14,6 @@ import pytest
 from clusters import ROOT, Cluster, digest, trained, with_only_ray
 from stores import Bucket, s3_server
 
-from workers.ray_jobs import STOP_SECONDS
-
 pytest.importorskip("ray", reason="Ray is not installed")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -207,23 +205,3 @@ def test_a_job_that_is_not_there(cluster: Cluster) -> None:
             f"error: there is no job 'nobody' on the cluster at {cluster.jobs}; "
             "`dist-dnn jobs list` shows them\n"
         )
-
-
-def test_a_stopped_job_has_time_for_its_checkpoint(cluster: Cluster) -> None:
-    """The variable is read by Ray's supervisor of the job, which has the job's environment."""
-    runtime = {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}}
-    script = (
-        "import signal, time\n"
-        "stopped = []\n"
-        "signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))\n"
-        "print('started', flush=True)\n"
-        "while not stopped: time.sleep(0.1)\n"
-        "time.sleep(6)\n"
-        "print('ended by itself')\n"
-    )
-    job = ("--runtime-env-json", json.dumps(runtime), "--no-wait", "--", "python", "-c", script)
-    cluster.run("ray", "job", "submit", "--submission-id", "slow", *job)
-    while "\nstarted\n" not in cluster.run("ray", "job", "logs", "slow"):
-        pass
-    cluster.run("ray", "job", "stop", "slow")
-    assert "ended by itself" in cluster.run("ray", "job", "logs", "slow")

@@ -8,7 +8,7 @@ import pyarrow as pa
 from dist_dnn.arithmetic import blas_libraries
 from dist_dnn.errors import RunError
 from dist_dnn.front.api import import_launch
-from dist_dnn.front.shapes import print_table
+from dist_dnn.front.tables import print_table
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.nn.activations import ACTIVATIONS, Array
 from dist_dnn.nn.gradient_check import gradient_check

@@ -4,7 +4,7 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +17,12 @@ from dist_dnn.errors import InputError, RunError
 from dist_dnn.front.api import import_launch
 from dist_dnn.front.packing import pinned_dependencies, supports_ray, write_wheel
 from dist_dnn.front.submission import KEY, Submission, submission
+from dist_dnn.front.tables import print_table
+from dist_dnn.looking import look_at
 from dist_dnn.notices import complain, say
+from dist_dnn.run_states import BROKEN
 from dist_dnn.storage import Folder, LocalFolder, Unsound, open_folder
-from dist_dnn.tracking import METRICS_FILE, STATUS_FILE
+from dist_dnn.tracking import STATUS_FILE
 
 IN_STATUS = ("state", "epoch", "step", "started", "updated", "error")
 """What is shown of a run's status.json."""
@@ -119,14 +122,8 @@ def _list(chosen: Any) -> int:
         (each["job"], each["state"], each["submitted"], _took(each), each["run"] or "-")
         for each in found
     ]
-    print(_table([columns, *rows]))
+    print_table([columns, *rows], right=())
     return 0
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = [map(str.ljust, row, widths) for row in rows]
-    return "\n".join("  ".join(row).rstrip() for row in padded)
 
 
 def _described(job: Any) -> dict[str, Any]:
@@ -170,7 +167,8 @@ def _status(chosen: Any) -> int:
         name.replace("_", " "): value for name, value in described.items() if name != "arguments"
     }
     shown |= {f"run's {name}": value for name, value in progress.items()}
-    print(_table([(name, str(value)) for name, value in shown.items() if value not in (None, "")]))
+    rows = [(name, str(value)) for name, value in shown.items() if value not in (None, "")]
+    print_table(rows, right=())
     return 0
 
 
@@ -178,14 +176,18 @@ def _progress(out: str) -> dict[str, Any]:
     """How far a run has come, as its files say, or why they cannot be read."""
     try:
         folder = open_folder(out)
-        status = json.loads(folder.read(STATUS_FILE))
-        lines = folder.read(METRICS_FILE).splitlines()
-        last = json.loads(lines[-1]) if lines else {}
-        return {name: status[name] for name in IN_STATUS} | {"digest": last.get("digest")}
-    except FileNotFoundError:
-        return {"files": "not there yet, or not seen from this machine"}
-    except (OSError, InputError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return {"files": printable(f"cannot be read: {error}")}
+        if not folder.is_there():
+            return {"files": "not there yet, or not seen from this machine"}
+    except InputError as error:
+        return {"files": f"cannot be read: {error}"}
+    look = look_at(folder)
+    if look.state == BROKEN:
+        return {"files": f"cannot be read: {look.problem}"}
+    digest = look.epochs[-1]["digest"] if look.epochs else None
+    return {name: look.status.get(name) for name in IN_STATUS} | {
+        "state": look.state,
+        "digest": digest,
+    }
 
 
 def _logs(chosen: Any) -> int:

@@ -17,7 +17,7 @@ from dist_dnn.front.planning import (
     Work,
     numbers_of_workers,
 )
-from dist_dnn.front.shapes import print_table
+from dist_dnn.front.tables import print_table
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.nn.network import Network
 from dist_dnn.nn.optimizers import make_optimizer

@@ -3,7 +3,7 @@
 import sys
 
 from dist_dnn.account import MEMORY, PHASES
-from dist_dnn.front.shapes import print_table
+from dist_dnn.front.tables import print_table
 from dist_dnn.profile import Spent
 
 DRIVER = ("rounds", "update", "other")

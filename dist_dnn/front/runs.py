@@ -9,7 +9,7 @@ from dist_dnn.data.sources import printable
 from dist_dnn.errors import InputError
 from dist_dnn.finding import Found, find_runs
 from dist_dnn.front.choosing import KEYS, Record, text_of
-from dist_dnn.front.shapes import print_table
+from dist_dnn.front.tables import print_table
 from dist_dnn.looking import Broken, look_at, read_environment
 from dist_dnn.notices import say
 from dist_dnn.run_states import BROKEN
@@ -104,17 +104,8 @@ _NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {
 def _print(records: list[Record]) -> None:
     headings = ["run", "state", "epoch", *_headings(records), "digest", "age"]
     lines = [headings, *([_cell(record, each) for each in headings] for record in records)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
-    is_number = [each in _NUMBERS or each == "epoch" for each in headings]
-    print_table(
-        [
-            tuple(
-                text.rjust(width) if right else text
-                for text, width, right in zip(line, widths, is_number, strict=True)
-            )
-            for line in lines
-        ]
-    )
+    numbers = {"epoch", *_NUMBERS, "age"}
+    print_table(lines, right=[i for i, each in enumerate(headings) if each in numbers])
 
 
 def _headings(records: list[Record]) -> list[str]:
@@ -166,8 +157,7 @@ def diff_command(chosen: Any) -> None:
     for part, found in differences.items():
         title = part if found else f"{part}: the same"
         rows += [(title, "", ""), *((f"  {name}", *map(_short, found[name])) for name in found)]
-    width = max(len(row[2]) for row in [("", *names), *rows])
-    print_table([(*row[:2], row[2].ljust(width)) for row in [("", *names), *rows]])
+    print_table([("", *names), *rows], right=())
 
 
 def _side(location: str) -> tuple[str, Side]:

@@ -1,9 +1,7 @@
 """The table of a network's dimensions, as the lecture asks to check them."""
 
-from collections.abc import Sequence
-from typing import TextIO
-
 from dist_dnn.errors import InputError
+from dist_dnn.front.tables import print_table
 from dist_dnn.nn.network import Network
 
 
@@ -45,11 +43,3 @@ def print_shapes(sizes: tuple[int, ...], batch_size: int | None, workers: int) -
     if batch_size is not None:
         numbers = batch_size * (sizes[0] + 2 * sum(sizes[1:]))
         print(f"and keeps {4 * numbers:,} bytes of A, Z and dZ over all workers")
-
-
-def print_table(rows: Sequence[tuple[str, ...]], file: TextIO | None = None) -> None:
-    """Print rows of texts in columns, the last one flush right; on standard output, or a file."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [f"{text:<{width}}" for text, width in zip(row[:-1], widths, strict=False)]
-        print("  ".join([*cells, f"{row[-1]:>{widths[-1]}}"]).rstrip(), file=file)
