@@ -1,22 +1,25 @@
 """Jobs without a cluster: what is packed, checked and shown, and what a dashboard may answer."""
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 from stores import Bucket, s3_server
 
-from dist_dnn import Hyperparameters, train
+from dist_dnn import Hyperparameters, stopping, train
 from dist_dnn.errors import InputError
 from dist_dnn.front.cli import run
 from dist_dnn.front.jobs import copy_run
@@ -24,6 +27,7 @@ from dist_dnn.front.packing import pinned_dependencies, supports_ray, write_whee
 from dist_dnn.front.submission import KEY, Submission, submission
 from dist_dnn.model import Model
 from dist_dnn.storage import LocalFolder, open_folder
+from workers.ray_jobs import Jobs
 
 pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -363,6 +367,21 @@ def test_a_log_that_is_cut_off_is_no_end_of_the_job(capsys: pytest.CaptureFixtur
             "",
             "warning: the log of job digits-00000000 is cut off here; waiting until it has ended\n",
         )
+
+
+def test_a_signal_that_comes_inside_of_the_client_is_not_lost() -> None:
+    async def tail(id: str) -> AsyncIterator[str]:
+        with suppress(BaseException):  # as libraries do
+            signal.raise_signal(signal.SIGINT)
+        yield "a line"
+        await asyncio.sleep(3600)
+
+    followed = Jobs.__new__(Jobs)
+    followed._client = SimpleNamespace(tail_job_logs=tail)
+    said: list[str] = []
+    with stopping.handled(), pytest.raises(stopping.Stopped):
+        followed.follow("digits-00000000", said.append)
+    assert said == ["a line"]
 
 
 # fetching

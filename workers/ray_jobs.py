@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+from dist_dnn import stopping
 from dist_dnn.data.sources import without_password
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.notices import warn
@@ -169,7 +170,8 @@ class Jobs:
         from aiohttp import ClientError
 
         try:
-            asyncio.run(pass_on())
+            with stopping.postponed():  # what a signal raises inside of the client may be lost
+                asyncio.run(_done_unless_stopped(pass_on()))
         except (RuntimeError, ClientError):  # a proxy may have its own idea of how long that lasts
             warn(f"the log of job {id} is cut off here; waiting until it has ended")
         return self.ended(id)
@@ -202,6 +204,15 @@ class Jobs:
             raise missing
         with _explained(self.url, missing):
             yield missing
+
+
+async def _done_unless_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Do what takes long, and look now and then whether a signal asks for an end."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        await asyncio.wait({task}, timeout=POLL_SECONDS)
+        stopping.check()
+    task.result()
 
 
 def _job(details: Any) -> Job:
