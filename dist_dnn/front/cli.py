@@ -396,7 +396,7 @@ def _add_evaluate(commands: Any) -> None:
         commands,
         "evaluate",
         _evaluate,
-        "print a run's loss and score on a table, as JSON",
+        "print a run's loss and scores on a table, as JSON",
         "example:\n  dist-dnn evaluate runs/digits test.parquet",
     )
     _add_run_and_data(parser)
@@ -534,7 +534,7 @@ def _train(chosen: Any) -> None:
 
 
 def _evaluate(chosen: Any) -> None:
-    from dist_dnn.front.commands import evaluate_command
+    from dist_dnn.front.evaluate import evaluate_command
 
     evaluate_command(chosen)
 
