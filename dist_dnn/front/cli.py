@@ -257,6 +257,12 @@ _EXPERIMENT: dict[str, dict[str, tuple[Callable[[str], Any], str, str]]] = {
             "FILE_OR_FRACTION",
             "rows to validate on after each epoch: a fraction to hold out, or a file",
         ),
+        "validation_column": (
+            str,
+            "COLUMN",
+            "instead of --validation, a boolean column: true in the rows to validate on",
+        ),
+        "stratify": (bool, "", "hold out the fraction of each class, to the nearest row"),
     },
     "network": {
         "hidden": (_numbers, "N,N,…", "units of the hidden layers, or 'none'"),
@@ -316,6 +322,11 @@ def _add_train(commands: Any) -> None:
     for title, flags in _EXPERIMENT.items():
         group = parser.add_argument_group(title)
         for name, (convert, metavar, help) in flags.items():
+            if convert is bool:
+                group.add_argument(
+                    _flag(name), action="store_true", default=argparse.SUPPRESS, help=help
+                )
+                continue
             if name in defaults:
                 value = defaults[name]
                 shown = ",".join(map(str, value)) if isinstance(value, list) else value
