@@ -46,6 +46,7 @@ class Hyperparameters:
         validation: a fraction of the rows to hold out, in (0, 1), or a file of other rows.
         validation_column: instead, a column of booleans, true in the rows to validate on.
         stratify: hold out the fraction of each class, to the nearest row.
+        test: a file of rows that are scored once, when the training has ended.
         hidden: units of the hidden layers n[1] … n[L-1]; () for a net without any (L = 1).
         activation: g of the hidden layers.
         initialization: "he", "xavier", or "auto": he where the activation is a relu, else xavier.
@@ -74,6 +75,7 @@ class Hyperparameters:
     validation: float | str | None = None
     validation_column: str | None = None
     stratify: bool = False
+    test: str | None = None
     hidden: tuple[int, ...] = (256, 128)
     activation: str = "relu"
     initialization: str = "auto"
@@ -283,6 +285,10 @@ def _name(value: Any) -> str | None:
     return None if isinstance(value, str) and value else "the name of a column"
 
 
+def _file(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "a file"
+
+
 def _boolean(value: Any) -> str | None:
     return None if isinstance(value, bool) else "true or false"
 
@@ -312,6 +318,7 @@ _RULES: dict[str, Rule] = {
     "validation": _validation,
     "validation_column": _name,
     "stratify": _boolean,
+    "test": _file,
     "hidden": _hidden,
     "activation": _one_of(ACTIVATIONS),
     "initialization": _one_of(INITIALIZATIONS),

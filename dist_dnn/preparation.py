@@ -16,17 +16,23 @@ from dist_dnn.data.splitting import split
 from dist_dnn.data.statistics import measure
 from dist_dnn.data.targets import Target, read_target
 from dist_dnn.errors import InputError
+from dist_dnn.evaluation import Evaluation, evaluation_options
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import LOSS_OF_TASK
 from dist_dnn.nn.network import Network
 from dist_dnn.rounds import Group
-from dist_dnn.trainer import TRAINING, VALIDATION, Experiment
+from dist_dnn.trainer import TEST, TRAINING, VALIDATION, Experiment
 
 
 def prepare(
-    group: Group, data: Any, target: str, hyperparameters: Hyperparameters, validation: Any = None
+    group: Group,
+    data: Any,
+    target: str,
+    hyperparameters: Hyperparameters,
+    validation: Any = None,
+    test: Any = None,
 ) -> Experiment:
-    """Load the training rows, and those for validation, on all workers, and measure them.
+    """Load the training rows, and those for validation and test, on all workers, and measure them.
 
     Args:
         group: the workers.
@@ -34,6 +40,7 @@ def prepare(
         target: the column to predict.
         hyperparameters: what to do with them.
         validation: other rows, like ``data``, instead of the hyperparameters' ``validation``.
+        test: likewise instead of the hyperparameters' ``test``.
 
     Raises:
         InputError: something in the data cannot be used as the hyperparameters say.
@@ -44,6 +51,8 @@ def prepare(
     elif hyperparameters.validation_column is not None:
         raise InputError("validation and validation_column exclude each other: leave one out")
     rows, held_out = split(source, target, hyperparameters, validation)
+    test = hyperparameters.test if test is None else test
+    tests = None if test is None else open_source(test, "test")
     others = None
     if validation is not None and held_out is None:
         others = open_source(validation, "validation")
@@ -68,6 +77,10 @@ def prepare(
         initialization=hyperparameters.initialization,
     )
     _check_memory(network)
+    if tests is not None:
+        origins[TEST] = load_rows(group, TEST, tests, features, aim).origin()
+        # Its rows are read now, since a mistake in them should not be found at the end.
+        group.open(Evaluation, evaluation_options(TEST, network, features, aim))
     validates = VALIDATION in origins
     return Experiment(network, features, aim, rows.count, batch_size, validates, origins)
 

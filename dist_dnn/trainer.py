@@ -25,7 +25,7 @@ from dist_dnn.shards import batches_in_epoch
 from dist_dnn.state import PARAMETERS, TrainingState
 from dist_dnn.training_step import COUNT, LOSS, WEIGHT, TrainingStep
 
-TRAINING, VALIDATION = "training", "validation"
+TRAINING, VALIDATION, TEST = "training", "validation", "test"
 """The names of the data sets that workers have loaded."""
 
 MOST_ROLLBACKS = 10

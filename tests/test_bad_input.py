@@ -347,6 +347,25 @@ CASES = {
         ("validation_column 'held'", "among the features"),
         data(held=[True, False] * 20),
     ),
+    "no test file": Case(train("--test no.csv"), ("no.csv", "correct test")),
+    "test without a column": Case(
+        train("--test t.csv"), ("t.csv", "'width'"), text("t.csv", "height,kind\n1,2\n")
+    ),
+    "test without target": Case(
+        train("--test t.csv"), ("t.csv", "'kind'"), text("t.csv", "height,width\n1,2\n")
+    ),
+    "unseen class in test": Case(
+        train("--test t.csv --validation 0.3", workers=2),
+        ("'kind'", "'9'", "row 2 of t.csv"),
+        text("t.csv", "height,width,kind\n1,2,1\n1,2,9\n"),
+    ),
+    "null in test": Case(
+        train("--test t.csv"),
+        ("'width'", "a null", "row 2 of t.csv"),
+        text("t.csv", "height,width,kind\n1,2,1\n1,,2\n"),
+    ),
+    "test of nothing": Case(train("--test ''"), ("--test", "a file", "''")),
+    "resume with another test": Case(f"{RESUME} --test t.csv", ("test None", "'t.csv'")),
     "stratify nothing": Case(train("--stratify"), ("stratify", "a fraction")),
     "stratify numbers": Case(
         train("--task regression --stratify --validation 0.1"), ("stratify", "'kind'", "regression")

@@ -18,7 +18,7 @@ from dist_dnn.data.features import Column, Features, Standardisation
 from dist_dnn.data.sources import open_source
 from dist_dnn.data.targets import Target
 from dist_dnn.evaluation import Scores
-from dist_dnn.front.evaluate import print_scores
+from dist_dnn.front.scores import print_scores
 from dist_dnn.model import LOSS_OF_TASK, Model
 from dist_dnn.nn.network import Network, Parameters
 from dist_dnn.preparation import load_rows

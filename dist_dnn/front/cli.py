@@ -263,6 +263,7 @@ _EXPERIMENT: dict[str, dict[str, tuple[Callable[[str], Any], str, str]]] = {
             "instead of --validation, a boolean column: true in the rows to validate on",
         ),
         "stratify": (bool, "", "hold out the fraction of each class, to the nearest row"),
+        "test": (str, "FILE", "rows that training never sees, scored once when it has ended"),
     },
     "network": {
         "hidden": (_numbers, "N,N,…", "units of the hidden layers, or 'none'"),

@@ -7,6 +7,7 @@ from dist_dnn.data.sources import location_name
 from dist_dnn.errors import InputError
 from dist_dnn.front.api import import_launch, run_name, train
 from dist_dnn.front.profiling import print_profile
+from dist_dnn.front.scores import summary
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
 
 
@@ -38,6 +39,8 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
     )
     if chosen.profile and run.profile:
         print_profile(run.profile)
+    if chosen.progress != "none" and run.test:
+        print(f"test: {summary(run.test)}", file=sys.stderr)
     if chosen.progress != "none" and run.digest is not None:
         out = location_name(chosen.out)
         next_command = f"dist-dnn evaluate {out} DATA"

@@ -1,8 +1,7 @@
-"""The command evaluate: a run's scores on a table, as JSON, and for people as a table."""
+"""The command evaluate: a run's scores on a table, as JSON."""
 
 import json
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from dist_dnn.data.sources import location_name, open_source
@@ -10,15 +9,10 @@ from dist_dnn.errors import RunError
 from dist_dnn.evaluation import Scores
 from dist_dnn.front.api import import_launch
 from dist_dnn.front.commands import reach_of
-from dist_dnn.front.shapes import print_table
+from dist_dnn.front.scores import print_scores
 from dist_dnn.model import Model
 from dist_dnn.preparation import load_rows
 from dist_dnn.scoring import score
-
-MOST_ROWS, MOST_COLUMNS = 40, 15
-"""Of more classes not all are shown, and of more no confusion matrix, for people."""
-
-LONGEST_NAME = 24
 
 
 def evaluate_command(chosen: Any) -> None:
@@ -41,53 +35,3 @@ def _scores(run: str, data: str, reach: Any) -> Scores:
     with reach.group(model.shards) as group:
         load_rows(group, "evaluation", open_source(data), model.features, model.target)
         return score(group, "evaluation", model)
-
-
-def print_scores(scores: Scores) -> None:
-    """Print scores for people, on standard error."""
-    if "precision" in scores:
-        _print_classes(scores)
-    print(summary(scores), file=sys.stderr)
-
-
-def summary(scores: Scores) -> str:
-    """What is not said class by class, on one line."""
-    parts = [f"{scores['m']:,} rows"]
-    for name in ("loss", "accuracy", "log_loss", "auc", "rmse", "mae", "r2"):
-        if name in scores:
-            parts.append(f"{name.replace('_', '-')} {_text(scores[name])}")
-    return "  ".join(parts)
-
-
-def _print_classes(scores: Scores) -> None:
-    names, matrix = list(scores["recall"]), scores["confusion_matrix"]
-    shown = range(min(len(names), MOST_ROWS))
-    rows: list[tuple[str, ...]] = [("class", "precision", "recall", "f1", "examples")]
-    for c in shown:
-        each = (_text(scores[score][names[c]]) for score in ("precision", "recall", "f1"))
-        rows.append((_shortened(names[c]), *each, "" if matrix is None else f"{sum(matrix[c]):,}"))
-    print_table(rows, sys.stderr)
-    if len(names) > len(shown):
-        print(f"… and {len(names) - len(shown):,} more classes", file=sys.stderr)
-    if matrix is not None and len(names) <= MOST_COLUMNS:
-        print("\nrows: the true class; columns: what was predicted", file=sys.stderr)
-        _print_matrix(names, matrix)
-    print(file=sys.stderr)
-
-
-def _print_matrix(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> None:
-    numbers = [[str(count) for count in counts] for counts in matrix]
-    heads = [name if len(name) <= 5 else f"{name[:4]}…" for name in names]
-    width = max(len(text) for row in (heads, *numbers) for text in row)
-    rows = [("", "  ".join(f"{head:>{width}}" for head in heads))]
-    for name, counts in zip(names, numbers, strict=True):
-        rows.append((_shortened(name), "  ".join(f"{count:>{width}}" for count in counts)))
-    print_table(rows, sys.stderr)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-
-
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
