@@ -57,7 +57,8 @@ class Evaluation(ShardTask):
         self.features = Features.from_json(options["features"])
         self.target = Target.from_json(options["target"])
         self.network = Network(**options["network"])
-        self.parameters = Parameters(self.network, exchange.broadcast.single)
+        count = self.network.parameter_count
+        self.parameters = Parameters(self.network, exchange.broadcast.single[:count])
         self.arrays = ArraysByLength(self.network, CHUNK_ROWS)
         self.predicted, self.true = np.zeros((2, CHUNK_ROWS), np.int64)
         self.is_right = np.zeros(CHUNK_ROWS, np.bool_)
@@ -90,7 +91,7 @@ class Evaluation(ShardTask):
             if self.target.task == "regression":
                 self._add_errors(arrays, self.values[shard][first : first + m], sums.double)
             else:
-                self._add_classes(arrays, m, sums.double)
+                self._add_classes(arrays, slice(first, first + m), sums.double)
 
     def _add_errors(
         self, arrays: Arrays, values: NDArray[np.float64], sums: NDArray[np.float64]
@@ -104,8 +105,9 @@ class Evaluation(ShardTask):
         errors = to_numpy(self.target.decode(A[0])) - values
         sums[SCORE:] += (squares.sum(), np.abs(errors).sum(), np.square(errors).sum())
 
-    def _add_classes(self, arrays: Arrays, m: int, sums: NDArray[np.float64]) -> None:
-        """Add how many of a chunk's m classes are right."""
+    def _add_classes(self, arrays: Arrays, chunk: slice, sums: NDArray[np.float64]) -> None:
+        """Add how many classes of a chunk of the shard's rows are right."""
+        m = chunk.stop - chunk.start
         predicted, true, is_right = self.predicted[:m], self.true[:m], self.is_right[:m]
         predicted_classes(arrays.A[self.network.L], predicted)
         predicted_classes(arrays.Y, true)

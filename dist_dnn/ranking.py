@@ -8,110 +8,108 @@ Mann and Whitney's U, in whole numbers, whatever the shards; ties count half, as
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dist_dnn.data.dataset import Dataset, Shard
-from dist_dnn.data.features import Features
+from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.targets import Target
-from dist_dnn.evaluation import evaluation_options
+from dist_dnn.evaluation import SCORES, SPREAD, Evaluation, evaluation_options
 from dist_dnn.model import Model
-from dist_dnn.nn.network import Network, Parameters
-from dist_dnn.nn.propagation import ArraysByLength, forward
-from dist_dnn.rounds import Exchange, Group, Options, Rounds, Sizes, Task, Vectors
-from dist_dnn.shards import CHUNK_ROWS, shard_range
+from dist_dnn.nn.propagation import Arrays
+from dist_dnn.rounds import Exchange, Options, Rounds, Sizes, Vectors
+from dist_dnn.shards import shard_range
 
 WINDOW_ROWS = 2**16
 """A round is about so many examples: float64 counts what they make with 2^36 others exactly."""
+
+WINDOW = SPREAD + 1
+"""The first number of the position of rounds about a window."""
 
 NOBODY = -1
 """The class of an example that is not asked about."""
 
 
-class Ranking(Task):
-    """Rounds about the classes [first, first + count) of one group, window by window.
+class Ranking(Evaluation):
+    """An Evaluation of classes whose probabilities are kept for a group of classes, and ranked.
 
-    Window 0 computes the probabilities; each window counts for the examples that are broadcast,
-    but for window 0, and adds those of the next window. A worker keeps one number a row for each
-    class of the group.
+    Round (SCORES, first class of the group) evaluates. Round (WINDOW, w) counts for the examples
+    that are broadcast. Each adds a window of examples, the first of them or those of w, which the
+    driver broadcasts next. A worker keeps one number a row for each class of the group.
 
     Options: those of Evaluation, ``classes``, how many are in a group, and ``window``, the rows.
-    Broadcast: the parameters, then the window's probabilities and classes. Sums: the next
-    window's probabilities and classes, and twice U for each class of the group.
-    Position: (first class, window).
+    Broadcast: the parameters, then a window's probabilities and classes. Sums: a window's
+    probabilities and classes; an Evaluation's, and at the end twice U for each class of the group.
     """
 
     def __init__(
         self, options: Options, datasets: Mapping[str, Dataset], exchange: Exchange
     ) -> None:
         super().__init__(options, datasets, exchange)
-        self.dataset = datasets[options["dataset"]]
-        self.features = Features.from_json(options["features"])
-        self.target = Target.from_json(options["target"])
         self.classes, self.window = options["classes"], options["window"]
-        self.network = Network(**options["network"])
-        count = self.network.parameter_count
-        self.parameters = Parameters(self.network, exchange.broadcast.single[:count])
-        self.asked = exchange.broadcast.single[count:].reshape(2, self.window)
-        self.arrays = ArraysByLength(self.network, CHUNK_ROWS)
+        self.asked = exchange.broadcast.single[-2 * self.window :].reshape(2, self.window)
+        self.group = range(0)
         self.own: dict[int, NDArray[np.float32]] = {}
         """Each shard's probabilities and classes, (2, rows)."""
         self.others: list[NDArray[np.float32]] = []
-        """For each class of the group, the others' probabilities of it, ascending."""
+        """For each class of the group, the others' probabilities of it; ascending at last."""
+        self.filled: list[int] = []
+        """How many of those there are."""
 
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
-        parameters, window = Network(**options["network"]).parameter_count, options["window"]
-        return Sizes(parameters + 2 * window, 0), Sizes(2 * window, options["classes"])
+        broadcast, sums = super().sizes(options)
+        asked = 2 * options["window"]
+        return (
+            Sizes(broadcast.single + asked, broadcast.double),
+            Sizes(asked, sums.double + options["classes"]),
+        )
 
     def run(self, position: tuple[int, ...]) -> None:
-        first, window = position
-        slots = self.exchange.slots
+        what, number = position
+        slots, window = self.exchange.slots, 0
         slots.single.fill(0)
-        slots.double.fill(0)
-        if window == 0:
-            self._compute(range(first, min(first + self.classes, _classes(self.target).stop)))
+        if what == SCORES:
+            self._begin(range(number, min(number + self.classes, ranked(self.target).stop)))
+            super().run((SCORES,))
+            for each in self.others:
+                each.sort()
         else:
-            self._count(slots.double[0])
+            window = number
+            slots.double.fill(0)
+            self._count(slots.double[0, -self.classes :])
         for (begin, stop), slot in self.exchange.additions.subtrees.items():
             for self.shard in range(begin, stop):
                 self._show(window, slots.single[slot].reshape(2, self.window))
 
-    def _compute(self, group: range) -> None:
-        """Every example's probability of each class of the group."""
-        shards = {
-            leaf.shard: self.dataset.shard(leaf.shard, self.features, self.target)
-            for leaf in self.exchange.additions.leaves
+    def _begin(self, group: range) -> None:
+        """Make room for the probabilities of the group's classes."""
+        shards = [leaf.shard for leaf in self.exchange.additions.leaves]
+        truths = [self.dataset.shard(s, self.features, self.target).truth for s in shards]
+        examples = sum(len(truth) for truth in truths)
+        self.own = {
+            shard: np.zeros((2, len(truth)), np.float32)
+            for shard, truth in zip(shards, truths, strict=True)
         }
-        truths = {shard: _class_numbers(rows) for shard, rows in shards.items()}
-        examples = sum(len(truth) for truth in truths.values())
-        own = [sum(np.count_nonzero(truth == c) for truth in truths.values()) for c in group]
         self.others = []  # what is there goes before there is more
-        self.others = [np.zeros(examples - each, np.float32) for each in own]
-        done = [0] * len(group)
-        for self.shard, rows in shards.items():
-            truth = truths[self.shard]
-            self.own[self.shard] = np.full((2, rows.rows), NOBODY, np.float32)
-            for start in range(0, rows.rows, CHUNK_ROWS):
-                chunk = slice(start, min(start + CHUNK_ROWS, rows.rows))
-                A = self._probabilities(rows, chunk)
-                for place, c in enumerate(group):
-                    probabilities = A[c - _classes(self.target).start]
-                    is_own = truth[chunk] == c
-                    self.own[self.shard][0, chunk][is_own] = probabilities[is_own]
-                    self.own[self.shard][1, chunk][is_own] = place
-                    others = probabilities[~is_own]
-                    self.others[place][done[place] : done[place] + len(others)] = others
-                    done[place] += len(others)
-        for each in self.others:
-            each.sort()
+        self.others = [
+            np.zeros(examples - sum(np.count_nonzero(truth == c) for truth in truths), np.float32)
+            for c in group
+        ]
+        self.group, self.filled = group, [0] * len(group)
 
-    def _probabilities(self, rows: Shard, chunk: slice) -> NDArray[np.float32]:
-        """Ŷ of a chunk, (n[L], m)."""
-        arrays = self.arrays.of(chunk.stop - chunk.start)
-        arrays.read(rows.X[chunk].T)
-        return forward(self.parameters, arrays)
+    def _add_classes(self, arrays: Arrays, chunk: slice, sums: NDArray[np.float64]) -> None:
+        super()._add_classes(arrays, chunk, sums)
+        A, true = arrays.A[self.network.L], self.true[: chunk.stop - chunk.start]
+        own, classes = self.own[self.shard][:, chunk]
+        classes[:] = NOBODY
+        for place, c in enumerate(self.group):
+            probabilities, is_own = A[c - ranked(self.target).start], true == c
+            own[is_own], classes[is_own] = probabilities[is_own], place
+            others, filled = probabilities[~is_own], self.filled[place]
+            self.others[place][filled : filled + len(others)] = others
+            self.filled[place] += len(others)
 
     def _count(self, doubled: NDArray[np.float64]) -> None:
         """Twice U of the examples that are broadcast, by class."""
@@ -133,58 +131,49 @@ class Ranking(Task):
             total[:, start - first : stop - first] = own
 
 
-def auc(group: Group, dataset: str, model: Model, counts: Sequence[int]) -> float | None:
-    """The area under the curve of a loaded data set, exactly: for several classes their mean.
-
-    What is ranked is the probability as ``predict`` writes it; each class against all others.
-
-    Args:
-        counts: the examples of each class.
-
-    Returns:
-        None where a class has none, or all of them.
-    """
-    target, m = model.target, sum(counts)
-    if not all(0 < count < m for count in counts):
-        return None
-    at_once = classes_at_once(model)
-    window = min(WINDOW_ROWS, m)
-    options = evaluation_options(dataset, model.network, model.features, target)
-    rounds = group.open(Ranking, {**options, "classes": at_once, "window": window})
-    np.copyto(rounds.broadcast.single[: -2 * window], model.parameters.vector)
-    doubled: list[int] = []
-    for first in _classes(target)[::at_once]:
-        doubled += group.surviving(lambda first=first: _doubled(rounds, first, m, window))  # type: ignore[misc]
-    areas = [
-        doubled[place] / (2 * counts[c] * (m - counts[c]))
-        for place, c in enumerate(_classes(target))
-    ]
-    return math.fsum(areas) / len(areas)
+def ranking_options(dataset: str, model: Model) -> dict[str, Any]:
+    """The options of a Ranking."""
+    options = evaluation_options(dataset, model.network, model.features, model.target)
+    return {**options, "classes": classes_at_once(model), "window": WINDOW_ROWS}
 
 
 def classes_at_once(model: Model) -> int:
     """How many classes are in a group: what is kept of them takes no more memory than X."""
-    return min(len(_classes(model.target)), model.features.size)
+    return min(len(ranked(model.target)), model.features.size)
 
 
-def _doubled(rounds: Rounds, first: int, m: int, window: int) -> list[int]:
-    """Twice U of each class of the group that begins with ``first``, over all windows."""
-    total: Vectors = rounds.run(first, 0)
-    doubled = [0] * len(total.double)
-    for number in range(1, -(-m // window) + 1):
-        asked = rounds.broadcast.single[-2 * window :]
-        np.copyto(asked, total.single)
-        asked[window + m - (number - 1) * window :] = NOBODY  # the last window may be short
-        total = rounds.run(first, number)
-        doubled = [a + int(b) for a, b in zip(doubled, total.double, strict=True)]
-    return doubled
-
-
-def _classes(target: Target) -> range:
+def ranked(target: Target) -> range:
     """The classes that have a row of Ŷ, which is that of the first of them."""
     return range(len(target.classes) - target.outputs, len(target.classes))
 
 
-def _class_numbers(rows: Shard) -> NDArray[np.int64]:
-    """The class of each row, (rows,)."""
-    return rows.truth.reshape(rows.rows).astype(np.int64)
+def doubled(rounds: Rounds, total: Vectors, options: Options, m: int) -> list[int]:
+    """Twice U of each class of the group that has just been evaluated.
+
+    Args:
+        total: what that round gave.
+        m: the number of examples.
+    """
+    window, classes = options["window"], options["classes"]
+    counts = [0] * classes
+    for number in range(1, -(-m // window) + 1):
+        asked = rounds.broadcast.single[-2 * window :]
+        np.copyto(asked, total.single)
+        asked[window + m - (number - 1) * window :] = NOBODY  # the last window may be short
+        total = rounds.run(WINDOW, number)
+        counts = [a + int(b) for a, b in zip(counts, total.double[-classes:], strict=True)]
+    return counts
+
+
+def auc(doubled: Sequence[int], counts: Sequence[int], target: Target) -> float:
+    """The area under the curve; for several classes the mean of each against all others.
+
+    Args:
+        doubled: twice U of each class that is ranked.
+        counts: the examples of each class, none of which has none.
+    """
+    m = sum(counts)
+    areas = [
+        doubled[place] / (2 * counts[c] * (m - counts[c])) for place, c in enumerate(ranked(target))
+    ]
+    return math.fsum(areas) / len(areas)

@@ -1,23 +1,23 @@
 """Scoring: all that is said of a model on a data set, as scikit-learn says it."""
 
 import math
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dist_dnn.data.targets import Target
 from dist_dnn.evaluation import (
+    LOSS,
     SCORE,
     SCORES,
-    Evaluation,
     Evaluator,
     Scores,
     class_scores,
-    evaluation_options,
 )
 from dist_dnn.model import Model
 from dist_dnn.nn.propagation import Arrays
-from dist_dnn.ranking import auc
+from dist_dnn.ranking import Ranking, auc, doubled, ranked, ranking_options
 from dist_dnn.rounds import Group, Options, Sizes
 
 MOST_CLASSES = 1000
@@ -30,8 +30,8 @@ TRUE, PREDICTED, RIGHT = range(3)
 """The rows of the counts of each class."""
 
 
-class Scoring(Evaluation):
-    """Round SCORES of an Evaluation of K classes; beside its sums come the log-loss and counts.
+class Scoring(Ranking):
+    """A Ranking of K classes in whose evaluation the log-loss and counts are summed, too.
 
     The counts are of examples by true class, by predicted class, and of those that are right,
     (3, K); and by both, (K, K), unless there are more than MOST_CLASSES.
@@ -39,12 +39,13 @@ class Scoring(Evaluation):
 
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
-        broadcast, _ = super().sizes(options)
+        broadcast, sums = super().sizes(options)
         K = len(options["target"]["classes"])
-        return broadcast, Sizes(0, COUNTS + 3 * K + _matrix_size(K))
+        return broadcast, Sizes(sums.single, sums.double + 1 + 3 * K + _matrix_size(K))
 
-    def _add_classes(self, arrays: Arrays, m: int, sums: NDArray[np.float64]) -> None:
-        super()._add_classes(arrays, m, sums)
+    def _add_classes(self, arrays: Arrays, chunk: slice, sums: NDArray[np.float64]) -> None:
+        super()._add_classes(arrays, chunk, sums)
+        m = chunk.stop - chunk.start
         predicted, true, is_right = self.predicted[:m], self.true[:m], self.is_right[:m]
         counts, matrix = _counts(sums, len(self.target.classes))
         np.add.at(counts[TRUE], true, 1)
@@ -84,19 +85,39 @@ def score(group: Group, dataset: str, model: Model) -> Scores:
     if model.target.task == "regression":
         evaluate = Evaluator(group, dataset, model.network, model.features, model.target)
         return evaluate(model.parameters)
-    options = evaluation_options(dataset, model.network, model.features, model.target)
-    rounds = group.open(Scoring, options)
-    np.copyto(rounds.broadcast.single, model.parameters.vector)
-    sums = group.surviving(lambda: rounds.run(SCORES)).double.copy()
+    sums, area = _sums_and_area(group, dataset, model)
     scores = class_scores(sums)
     counts, matrix = _counts(sums, len(model.target.classes))
     scores["log_loss"] = float(sums[LOG_LOSS] / scores["m"])
-    scores["auc"] = None
-    if math.isfinite(scores["loss"]):  # or else there is nothing that could be ranked
-        scores["auc"] = auc(group, dataset, model, counts[TRUE].astype(int).tolist())
+    scores["auc"] = area
     scores |= _by_class(model.target, counts)
     scores["confusion_matrix"] = None if matrix is None else matrix.astype(int).tolist()
     return scores
+
+
+def _sums_and_area(
+    group: Group, dataset: str, model: Model
+) -> tuple[NDArray[np.float64], float | None]:
+    """The sums of a Scoring, and the area under the curve, if there is one."""
+    options, target = ranking_options(dataset, model), model.target
+    rounds = group.open(Scoring, options)
+    np.copyto(rounds.broadcast.single[: len(model.parameters.vector)], model.parameters.vector)
+
+    def attempt(first: int) -> tuple[NDArray[np.float64], list[int], list[int]]:
+        total = rounds.run(SCORES, first)
+        sums = total.double.copy()
+        counts = _counts(sums, len(target.classes))[0][TRUE].astype(int).tolist()
+        if min(counts) == 0 or not math.isfinite(sums[LOSS]):
+            return sums, counts, []
+        return sums, counts, doubled(rounds, total, options, sum(counts))
+
+    groups = []
+    for first in ranked(target)[:: options["classes"]]:
+        groups.append(group.surviving(partial(attempt, first)))
+        if not groups[0][2]:  # there is nothing that could be ranked
+            return groups[0][0], None
+    sums, counts, _ = groups[0]
+    return sums, auc([each for _, _, ranks in groups for each in ranks], counts, target)
 
 
 def _by_class(target: Target, counts: NDArray[np.float64]) -> Scores:
@@ -124,5 +145,5 @@ def _counts(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """The counts among the sums, (3, K), and (K, K) if they are there; views."""
     counts = sums[COUNTS : COUNTS + 3 * K].reshape(3, K)
-    matrix = sums[COUNTS + 3 * K :]
+    matrix = sums[COUNTS + 3 * K :][: _matrix_size(K)]
     return counts, matrix.reshape(K, K) if len(matrix) else None
