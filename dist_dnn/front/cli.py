@@ -22,6 +22,8 @@ TRAIN_EXAMPLES = """\
 examples:
   dist-dnn train digits.parquet --target digit --out runs/digits
   dist-dnn train data/ --target price --hidden 128,64 --epochs 30 --validation 0.1 --out runs/price
+  dist-dnn train rows.parquet --target sold --validation 0.1 --stratify --test later.parquet \\
+      --out runs/sold
   dist-dnn train digits.parquet --target digit --hidden none --optimizer sgd --learning-rate 0.1 \\
       --batch-size full --out runs/logistic
   dist-dnn train digits.parquet --config runs/digits/hyperparameters.toml --out runs/again
