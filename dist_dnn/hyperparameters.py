@@ -44,6 +44,9 @@ class Hyperparameters:
         features: the columns that fill X, in this order; None for all but the target.
         task: "auto", "binary", "multiclass" or "regression".
         validation: a fraction of the rows to hold out, in (0, 1), or a file of other rows.
+        validation_column: instead, a column of booleans, true in the rows to validate on.
+        stratify: hold out the fraction of each class, to the nearest row.
+        test: a file of rows that are scored once, when the training has ended.
         hidden: units of the hidden layers n[1] … n[L-1]; () for a net without any (L = 1).
         activation: g of the hidden layers.
         initialization: "he", "xavier", or "auto": he where the activation is a relu, else xavier.
@@ -70,6 +73,9 @@ class Hyperparameters:
     features: tuple[str, ...] | None = None
     task: Task = "auto"
     validation: float | str | None = None
+    validation_column: str | None = None
+    stratify: bool = False
+    test: str | None = None
     hidden: tuple[int, ...] = (256, 128)
     activation: str = "relu"
     initialization: str = "auto"
@@ -113,6 +119,20 @@ class Hyperparameters:
                 object.__setattr__(self, field.name, float(value))
         self._check_settings(OPTIMIZER_SETTINGS, "optimizer")
         self._check_settings(SCHEDULE_SETTINGS, "schedule")
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        if self.validation is not None and self.validation_column is not None:
+            raise InputError("validation and validation_column exclude each other: leave one out")
+        if self.stratify and not isinstance(self.validation, float):
+            raise InputError(
+                "stratify needs a validation that is a fraction: give one like 0.1, or leave it out"
+            )
+        if self.features is not None and self.validation_column in self.features:
+            raise InputError(
+                f"validation_column {self.validation_column!r} is among the features: take it out "
+                f"of them"
+            )
 
     def _check_settings(self, settings: Mapping[str, tuple[str, ...]], chooser: str) -> None:
         chosen = getattr(self, chooser)
@@ -261,6 +281,18 @@ def _validation(value: Any) -> str | None:
     return None if fits else "a fraction between 0 and 1, or a file"
 
 
+def _name(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "the name of a column"
+
+
+def _file(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "a file"
+
+
+def _boolean(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "true or false"
+
+
 def _hidden(value: Any) -> str | None:
     units = isinstance(value, tuple) and all(type(v) is int and v >= 1 for v in value)
     return None if units or value == "none" else "a list of whole numbers above 0, or 'none'"
@@ -284,6 +316,9 @@ _RULES: dict[str, Rule] = {
     "features": _features,
     "task": _one_of(get_args(Task)),
     "validation": _validation,
+    "validation_column": _name,
+    "stratify": _boolean,
+    "test": _file,
     "hidden": _hidden,
     "activation": _one_of(ACTIVATIONS),
     "initialization": _one_of(INITIALIZATIONS),

@@ -5,25 +5,34 @@ import os
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.features import Column, Features, Standardisation, choose_columns, missing_column
 from dist_dnn.data.fingerprint import content_hash
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import Source, open_source
+from dist_dnn.data.splitting import split
 from dist_dnn.data.statistics import measure
 from dist_dnn.data.targets import Target, read_target
 from dist_dnn.errors import InputError
+from dist_dnn.evaluation import Evaluation, evaluation_options
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import LOSS_OF_TASK
 from dist_dnn.nn.network import Network
 from dist_dnn.rounds import Group
-from dist_dnn.trainer import TRAINING, VALIDATION, Experiment
+from dist_dnn.trainer import TEST, TRAINING, VALIDATION, Experiment
 
 
 def prepare(
-    group: Group, data: Any, target: str, hyperparameters: Hyperparameters, validation: Any = None
+    group: Group,
+    data: Any,
+    target: str,
+    hyperparameters: Hyperparameters,
+    validation: Any = None,
+    test: Any = None,
 ) -> Experiment:
-    """Load the training rows, and those for validation, on all workers, and measure them.
+    """Load the training rows, and those for validation and test, on all workers, and measure them.
 
     Args:
         group: the workers.
@@ -31,6 +40,7 @@ def prepare(
         target: the column to predict.
         hyperparameters: what to do with them.
         validation: other rows, like ``data``, instead of the hyperparameters' ``validation``.
+        test: likewise instead of the hyperparameters' ``test``.
 
     Raises:
         InputError: something in the data cannot be used as the hyperparameters say.
@@ -38,12 +48,17 @@ def prepare(
     source = open_source(data)
     if validation is None:
         validation = hyperparameters.validation
-    rows, held_out = _split(source, hyperparameters.seed, validation)
+    elif hyperparameters.validation_column is not None:
+        raise InputError("validation and validation_column exclude each other: leave one out")
+    rows, held_out = split(source, target, hyperparameters, validation)
+    test = hyperparameters.test if test is None else test
+    tests = None if test is None else open_source(test, "test")
     others = None
     if validation is not None and held_out is None:
         others = open_source(validation, "validation")
     aim = read_target(source, target, hyperparameters.task, rows)
-    columns = choose_columns(source.schema, target, hyperparameters.features, source.name)
+    schema = _without(source.schema, hyperparameters.validation_column)
+    columns = choose_columns(schema, target, hyperparameters.features, source.name)
     batch_size = hyperparameters.batch_size_of(rows.count)
     dataset = Dataset(source, rows, columns, target, group.shards)
     group.load(TRAINING, dataset)
@@ -62,7 +77,11 @@ def prepare(
         initialization=hyperparameters.initialization,
     )
     _check_memory(network)
-    validates = validation is not None
+    if tests is not None:
+        origins[TEST] = load_rows(group, TEST, tests, features, aim).origin()
+        # Its rows are read now, since a mistake in them should not be found at the end.
+        group.open(Evaluation, evaluation_options(TEST, network, features, aim))
+    validates = VALIDATION in origins
     return Experiment(network, features, aim, rows.count, batch_size, validates, origins)
 
 
@@ -92,17 +111,9 @@ def load_rows(
     return dataset
 
 
-def _split(source: Source, seed: int, validation: Any) -> tuple[Rows, Rows | None]:
-    if not isinstance(validation, float):
-        return Rows.all(source.rows), None
-    rows = Rows.kept(source.rows, seed, validation)
-    held_out = Rows.held_out(source.rows, seed, validation)
-    if rows.count == 0 or held_out.count == 0:
-        raise InputError(
-            f"validation {validation} holds out {held_out.count} of the {source.rows} rows of "
-            f"{source.name}: choose a fraction that leaves some for both sides"
-        )
-    return rows, held_out
+def _without(schema: pa.Schema, column: str | None) -> pa.Schema:
+    """The schema without a column that is in it."""
+    return schema if column is None else schema.remove(schema.get_field_index(column))
 
 
 def _check_memory(network: Network) -> None:

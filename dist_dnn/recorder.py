@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from dist_dnn.errors import Diverged, InputError, RunError
+from dist_dnn.evaluation import Scores
 from dist_dnn.state import TrainingState
 from dist_dnn.stopping import Stopped
 from dist_dnn.tracking import CannotWrite, RunDirectory, resume_command
@@ -87,6 +88,15 @@ class Recorder:
     def epoch_ended(self, state: TrainingState) -> None:
         """Write what an epoch has given."""
         self._hand_over(self._directory.write_epoch)
+
+    def tested(self, scores: Scores) -> None:
+        """Have the status say what the test has given.
+
+        Raises:
+            CannotWrite: what was being written could not be.
+        """
+        self._wait()
+        self._directory.add_test(scores)
 
     def rolled_back(self, state: TrainingState) -> None:
         """Write where the training goes on from."""

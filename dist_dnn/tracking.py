@@ -12,6 +12,7 @@ import tomli_w
 
 from dist_dnn.checkpoint import Surroundings, remove_checkpoints, write_checkpoint
 from dist_dnn.errors import RunError
+from dist_dnn.evaluation import Scores
 from dist_dnn.model import MODEL_FILE, Model
 from dist_dnn.nn.network import Parameters
 from dist_dnn.run_states import COMPLETED, FAILED, RUNNING, STOPPED
@@ -144,6 +145,10 @@ class RunDirectory:
             remove_checkpoints(self._folder, state.history, state.step, self._keep)
             if not self._abandoned:
                 self._write_status(state)
+
+    def add_test(self, scores: Scores) -> None:
+        """Let the status, when it is written next, have the scores of the test."""
+        self._status["test"] = scores
 
     def end(self, state: TrainingState, error: BaseException | None) -> None:
         """Write how the run ended.

@@ -26,7 +26,7 @@ from dist_dnn.shards import batches_in_epoch
 from dist_dnn.state import PARAMETERS, TrainingState
 from dist_dnn.training_step import COUNT, LOSS, WEIGHT, TrainingStep
 
-TRAINING, VALIDATION = "training", "validation"
+TRAINING, VALIDATION, TEST = "training", "validation", "test"
 """The names of the data sets that workers have loaded."""
 
 MOST_ROLLBACKS = 10
@@ -203,13 +203,13 @@ class Trainer:
         progress.end_epoch(metrics)
         keeper.epoch_ended(state)
 
-    def _validation(self) -> dict[str, float]:
+    def _validation(self) -> dict[str, float | None]:
         """The scores of the validation, if there is one, as they stand in the metrics."""
         if self.validate is None:
             return {}
-        scores = self.validate(self.parameters).to_json()
+        scores = self.validate(self.parameters)
         del scores["m"]
-        if not np.isfinite(list(scores.values())).all():
+        if not np.isfinite([each for each in scores.values() if each is not None]).all():
             raise self._diverged(f"the validation gives {scores} at step {self.state.step}")
         return {f"validation_{name}": value for name, value in scores.items()}
 

@@ -322,6 +322,55 @@ CASES = {
         ("'kind'", "'9'", "row 2 of v.csv"),
         text("v.csv", "height,width,kind\n1,2,1\n1,2,9\n"),
     ),
+    "validation twice": Case(
+        train("--validation 0.1 --validation-column held"), ("validation_column", "exclude")
+    ),
+    "no validation column": Case(train("--validation-column hold"), ("'hold'", "data.parquet")),
+    "validation column of numbers": Case(
+        train("--validation-column width"), ("'width'", "int64, not bool")
+    ),
+    "validation column with a null": Case(
+        train("--validation-column held", workers=2),
+        ("'held' of data.parquet", "a null in row 3"),
+        data(held=[True, False, None, *[False] * 37]),
+    ),
+    "validation column of nothing": Case(
+        train("--validation-column held"), ("marks 0 of the 40 rows",), data(held=[False] * 40)
+    ),
+    "validation column of all": Case(
+        train("--validation-column held"), ("marks 40 of the 40 rows",), data(held=[True] * 40)
+    ),
+    "validation column is the target": Case(
+        train("--validation-column kind"), ("'kind'", "is the target"), data(kind=[True] * 40)
+    ),
+    "validation column as feature": Case(
+        train("--validation-column held --features held,width"),
+        ("validation_column 'held'", "among the features"),
+        data(held=[True, False] * 20),
+    ),
+    "no test file": Case(train("--test no.csv"), ("no.csv", "correct test")),
+    "test without a column": Case(
+        train("--test t.csv"), ("t.csv", "'width'"), text("t.csv", "height,kind\n1,2\n")
+    ),
+    "test without target": Case(
+        train("--test t.csv"), ("t.csv", "'kind'"), text("t.csv", "height,width\n1,2\n")
+    ),
+    "unseen class in test": Case(
+        train("--test t.csv --validation 0.3", workers=2),
+        ("'kind'", "'9'", "row 2 of t.csv"),
+        text("t.csv", "height,width,kind\n1,2,1\n1,2,9\n"),
+    ),
+    "null in test": Case(
+        train("--test t.csv"),
+        ("'width'", "a null", "row 2 of t.csv"),
+        text("t.csv", "height,width,kind\n1,2,1\n1,,2\n"),
+    ),
+    "test of nothing": Case(train("--test ''"), ("--test", "a file", "''")),
+    "resume with another test": Case(f"{RESUME} --test t.csv", ("test None", "'t.csv'")),
+    "stratify nothing": Case(train("--stratify"), ("stratify", "a fraction")),
+    "stratify numbers": Case(
+        train("--task regression --stratify --validation 0.1"), ("stratify", "'kind'", "regression")
+    ),
     # flags
     "batch size 0": Case(train("--batch-size 0"), ("--batch-size", "above 0", "'full'", "'0'")),
     "batch size -1": Case(train("--batch-size -1"), ("--batch-size", "above 0", "'-1'")),

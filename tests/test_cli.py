@@ -18,6 +18,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
+from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
 from dist_dnn.data.holdout import Rows
 from dist_dnn.nn.network import Network
@@ -352,8 +353,16 @@ def test_classes(digits: Digits, tmp_path: Path) -> None:
     A = np.stack([table[f"probability_{digit}"].to_numpy() for digit in range(10)])
     np.testing.assert_allclose(A.sum(axis=0), 1, rtol=1e-5)
     assert np.array_equal(predicted, A.argmax(axis=0))
-    assert found.keys() == {"loss", "m", "accuracy"}
+    assert found.keys() == {
+        *("loss", "m", "accuracy", "log_loss", "auc", "precision", "recall", "f1"),
+        "confusion_matrix",
+    }
     assert found["m"] == M
+    area = roc_auc_score(truth, A.T, multi_class="ovr", average="macro")
+    assert found["auc"] == pytest.approx(area, rel=1e-12)
+    assert found["confusion_matrix"] == confusion_matrix(truth, predicted).tolist()
+    f1 = f1_score(truth, predicted, average=None)
+    assert found["f1"] == {str(digit): pytest.approx(f1[digit]) for digit in range(10)}
     assert found["accuracy"] == (predicted == truth).mean() > 0.5
     loss = -np.log(A[truth, np.arange(M)].astype(np.float64)).mean()
     assert found["loss"] == pytest.approx(loss, rel=1e-5)
@@ -403,7 +412,9 @@ def test_two_classes(classes: list[Any], names: list[str], tmp_path: Path) -> No
     np.testing.assert_allclose(lower + upper, 1, rtol=1e-6)
     assert table["prediction"].to_pylist() == [classes[each] for each in (upper > 0.5).tolist()]
     found = scores(out, data)
-    assert found.keys() == {"loss", "m", "accuracy"}
+    area = roc_auc_score(sold, upper)
+    assert found["auc"] == pytest.approx(area, rel=1e-12)
+    assert list(found["precision"]) == list(found["recall"]) == names
     assert found["accuracy"] == ((upper > 0.5) == sold).mean() > 0.95
     loss = -np.log(np.where(sold, upper, lower).astype(np.float64)).mean()
     assert found["loss"] == pytest.approx(loss, rel=1e-5)
@@ -422,14 +433,17 @@ def test_regression(dtype: type[np.generic], tmp_path: Path) -> None:
     errors = table["prediction"].to_numpy() - price.astype(np.float64)
     rmse = np.sqrt((errors**2).mean())
     found = scores(out, data)
-    assert found.keys() == {"loss", "m", "rmse"}
+    assert found.keys() == {"loss", "m", "rmse", "mae", "r2"}
+    assert found["mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-12)
+    assert found["r2"] == pytest.approx(1 - (errors**2).sum() / (300 * price.var()), rel=1e-6)
     assert found["m"] == 300
     assert found["rmse"] == pytest.approx(rmse, rel=1e-4)
     assert found["rmse"] < 20 < price.std()
     deviation = price.astype(np.float64).std()
     assert found["loss"] == pytest.approx(0.5 * (rmse / deviation) ** 2, rel=1e-4)
     metrics = lines(out / "metrics.jsonl")[-1]
-    assert metrics["validation_rmse"] == found["rmse"]
+    for score in ("loss", "rmse", "mae", "r2"):
+        assert metrics[f"validation_{score}"] == found[score]
     assert "validation_accuracy" not in metrics
     target = json.loads((out / "features.json").read_text())["target"]
     assert target["mean"] == pytest.approx(price.astype(np.float64).mean())

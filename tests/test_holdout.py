@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dist_dnn.data.holdout import HASHED_ROWS, Rows, held_out, random_bits
+from dist_dnn.data.holdout import HASHED_ROWS, Rows, held_out, held_out_by_class, random_bits
 
 seeds = st.integers(0, 2**70)
 fractions = st.floats(0.001, 0.999)
@@ -100,3 +100,45 @@ def test_few_rows_of_many_take_little_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 8_000_000
+
+
+@given(mask=st.lists(st.booleans(), min_size=1, max_size=70), data=st.data())
+def test_marked_rows(mask: list[bool], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(mask)))
+    stop = data.draw(st.integers(start, len(mask)))
+    for rows, selected in zip(
+        Rows.marked(np.array(mask)), (~np.array(mask), np.array(mask)), strict=True
+    ):
+        assert rows.count == selected.sum()
+        assert rows.numbers(0, rows.count).tolist() == np.flatnonzero(selected).tolist()
+        assert rows.mask(start, stop).tolist() == selected[start:stop].tolist()
+        assert Rows.from_description(json.loads(json.dumps(rows.description()))) == rows
+
+
+@given(
+    seed=seeds,
+    fraction=fractions,
+    amounts=st.lists(st.integers(1, 60), min_size=1, max_size=5),
+    order=st.integers(0, 99),
+)
+def test_the_fraction_of_each_class(
+    seed: int, fraction: float, amounts: list[int], order: int
+) -> None:
+    classes = np.repeat(np.arange(len(amounts), dtype=np.int32), amounts)
+    np.random.default_rng(order).shuffle(classes)
+    mask = held_out_by_class(seed, fraction, classes)
+    bits = random_bits(seed, 0, len(classes))
+    for number, amount in enumerate(amounts):
+        held = min(int(np.floor(fraction * amount + 0.5)), amount - 1)
+        lowest = np.sort(bits[classes == number])[:held]
+        assert np.array_equal(np.sort(bits[mask & (classes == number)]), lowest)
+
+
+def test_classes_of_many_rows() -> None:
+    m = 2 * HASHED_ROWS + 77
+    classes = np.random.default_rng(0).integers(0, 3, m).astype(np.int32)
+    fewer, more = (held_out_by_class(3, fraction, classes) for fraction in (0.1, 0.25))
+    for number in range(3):
+        count = np.count_nonzero(classes == number)
+        assert np.count_nonzero(fewer & (classes == number)) == round(0.1 * count)
+    assert (more | ~fewer).all()

@@ -30,6 +30,9 @@ GOOD: dict[str, list[Any]] = {
     "features": [("a",), ("b", "a"), ["a", "b"]],
     "task": ["auto", "binary", "multiclass", "regression"],
     "validation": [0.5, 1e-9, 0.999, "rows.parquet", "s3://bucket/rows"],
+    "validation_column": ["held"],
+    "stratify": [False],
+    "test": ["rows.parquet", "s3://bucket/rows"],
     "hidden": [(), (1,), (256, 128), [64], [], "none"],
     "activation": list(ACTIVATIONS),
     "initialization": list(INITIALIZATIONS),
@@ -49,6 +52,9 @@ BAD: dict[str, list[Any]] = {
     "features": [(), [], "a", ("a", ""), ("a", 1), {"a": 1}],
     "task": ["rank", "", 1, ["auto"], None],
     "validation": [0, 1, 0.0, 1.0, 1.5, -0.1, math.nan, True, "", [0.1]],
+    "validation_column": ["", 1, ["held"]],
+    "stratify": [1, "true", None],
+    "test": ["", 0.1, True, ["rows.parquet"]],
     "hidden": [(0,), (8, -3), (8.0,), (True,), ("a",), 8, "8", "", {}, None],
     "activation": ["gelu", "", 1, ["relu"], None],
     "initialization": ["zero", None],
@@ -182,6 +188,20 @@ def test_unknown_names(name: str, meant: str | None) -> None:
 def test_suggestions() -> None:
     assert suggestion("--hiden", ["--hidden", "--seed"]) == "; did you mean '--hidden'?"
     assert suggestion("--lr", ["--l2", "--seed"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"validation": 0.1, "validation_column": "held"}, "exclude each other"),
+        ({"stratify": True}, "stratify needs a validation that is a fraction"),
+        ({"stratify": True, "validation": "rows.csv"}, "stratify needs a validation that is"),
+        ({"features": ["a", "held"], "validation_column": "held"}, "'held' is among the features"),
+    ],
+)
+def test_validations_that_do_not_go_together(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Hyperparameters(**values)
 
 
 # TOML

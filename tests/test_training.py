@@ -188,3 +188,39 @@ def test_the_steady_state_of_a_step_allocates_no_array() -> None:
 
     smallest_array = 4 * rows * 10  # Ŷ of one block; NumPy's own buffers have up to 8,192 numbers
     assert run(Settings(workers=0), main) < smallest_array
+
+
+def test_a_column_that_marks_the_rows_to_validate_on(tmp_path: Path) -> None:
+    table = parquet.read_table(DIGITS)
+    held = np.random.default_rng(0).random(table.num_rows) < 0.2
+    parts = [table.filter(pa.array(~held)), table.filter(pa.array(held))]
+    marked = table.add_column(3, "held", pa.array(held))
+    given = {"epochs": 1, "hidden": [8]}
+    expected = train(parts[0], "digit", given, validation=parts[1], workers=0)
+    parquet.write_table(marked, tmp_path / "marked.parquet", row_group_size=333)
+    given |= {"validation_column": "held"}
+    for workers in (0, 3):
+        run = train(tmp_path / "marked.parquet", "digit", given, workers=workers)
+        assert run.digest == expected.digest
+        assert run.history[0]["validation_loss"] == expected.history[0]["validation_loss"]
+        assert run.model is not None
+        assert "held" not in [column.name for column in run.model.features.columns]
+    with pytest.raises(InputError, match="exclude each other"):
+        train(marked, "digit", given, validation=parts[1], workers=0)
+
+
+def test_a_stratified_validation(tmp_path: Path) -> None:
+    table = parquet.read_table(DIGITS)
+    rare = [0] * 1780 + [1] * 16 + [2]  # the hash would hold out 2, or none, or all of a class
+    table = table.set_column(table.num_columns - 1, "digit", pa.array(rare))
+    given = {"epochs": 1, "hidden": [8], "validation": 0.25, "stratify": True}
+    runs = [
+        train(table, "digit", given, out=tmp_path / str(workers), workers=workers)
+        for workers in (0, 2)
+    ]
+    assert runs[0].digest == runs[1].digest
+    config = tomllib.loads((tmp_path / "0" / "hyperparameters.toml").read_text())
+    assert config["stratify"] is True
+    assert train(table, "digit", given | {"stratify": False}, workers=0).digest != runs[0].digest
+    more = train(table, resume=True, hyperparameters={"epochs": 2}, out=tmp_path / "0", workers=2)
+    assert len(more.history) == 2

@@ -1,6 +1,7 @@
 """A data set as a worker sees it: the rows of its shards, read when needed, then standardised."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,22 @@ class Dataset:
             self._shards[shard] = self._standardise(shard, features, target)
             self._tables.pop(shard, None)
         return self._shards[shard]
+
+    def values(self, shard: int, target: Target) -> NDArray[np.float64]:
+        """The target of the shard's rows in its own unit, for regression; (rows,).
+
+        That column is read for it again, and not kept.
+
+        Raises:
+            InputError: a value that cannot be used, with its row.
+        """
+        column = Dataset(self.source, self.rows, (), target.name, self.shards)
+        in_own_unit = replace(target, mean=0.0, deviation=1.0)
+        pieces = [
+            in_own_unit.encode(batch.column(0), numbers, self.source.name)
+            for batch, numbers in column.chunks(shard)
+        ]
+        return np.concatenate([np.zeros(0), *pieces])
 
     def _standardise(self, shard: int, features: Features, target: Target) -> Shard:
         first, stop = shard_range(self.rows.count, shard, self.shards)

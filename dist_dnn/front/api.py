@@ -1,5 +1,6 @@
 """The Python interface: ``train``."""
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from dist_dnn import stopping
 from dist_dnn.arithmetic import arithmetic, environment
 from dist_dnn.checkpoint import Surroundings
 from dist_dnn.errors import InputError, RunError
+from dist_dnn.evaluation import Scores
 from dist_dnn.front.job import check_kept, job_id
 from dist_dnn.front.metrics_server import serving
 from dist_dnn.front.progress import make_progress
@@ -22,9 +24,10 @@ from dist_dnn.preparation import fingerprint, prepare
 from dist_dnn.recorder import Every, Recorder
 from dist_dnn.reporting import Progress, together
 from dist_dnn.resuming import Begun, read_run
+from dist_dnn.scoring import score
 from dist_dnn.storage import Folder, open_folder
 from dist_dnn.tracking import RunDirectory
-from dist_dnn.trainer import NoKeeper, Trainer
+from dist_dnn.trainer import TEST, Experiment, NoKeeper, Trainer
 
 if TYPE_CHECKING:
     from workers.group import Reach, WorkerGroup
@@ -43,12 +46,14 @@ class Run:
         model: what was learned; None on an MPI rank that only served.
         out: the run directory, if there is one; a URI where that was given.
         profile: where the time of the epochs of this call went, as ``status.json`` has it.
+        test: the scores on the rows of the test, as ``evaluate`` gives them; empty without one.
     """
 
     history: list[dict[str, Any]]
     model: Model | None
     out: str | Path | None
     profile: dict[str, Any] = field(default_factory=dict)
+    test: Scores = field(default_factory=dict)
 
     @property
     def digest(self) -> str | None:
@@ -65,6 +70,7 @@ def train(
     backend: str = "local",
     out: str | Path | None = None,
     validation: Any = None,
+    test: Any = None,
     progress: str = "none",
     resume: bool | str = False,
     checkpoint_every: int | str = "60s",
@@ -92,6 +98,8 @@ def train(
         out: the run directory to make, if any, or to go on in: a path, or a URI that
             ``pyarrow.fs`` opens.
         validation: other rows, like ``data``, instead of the hyperparameters' ``validation``.
+        test: rows that training never sees, scored once when it has ended; instead of the
+            hyperparameters' ``test``.
         progress: "none", "auto", "bar" or "lines", on standard error.
         resume: True goes on with the run in ``out``; "auto" does so where there is one.
         checkpoint_every: steps, or seconds like "30s", between checkpoints within an epoch.
@@ -142,7 +150,9 @@ def train(
         goes_on = resume
         if reach.takes_over and folder is not None and (resume or not was_there):
             goes_on = "auto"
-        given = _Given(data, target, *_with_validation(hyperparameters, validation), goes_on)
+        chosen, validated = _with_rows(hyperparameters, "validation", validation)
+        chosen, tested = _with_rows(chosen, "test", test)
+        given = _Given(data, target, chosen, validated, tested, goes_on)
         with stopping.handled(), ExitStack() as stack:
             stack.callback(report.close)
             reports = [report]
@@ -169,6 +179,7 @@ class _Given(NamedTuple):
     target: str | None
     hyperparameters: Hyperparameters | Mapping[str, Any]
     validation: Any
+    test: Any
     resume: bool | str
 
 
@@ -198,7 +209,7 @@ def _train(
         if begun.is_completed and chosen.epochs <= begun.hyperparameters.epochs:
             return _completed(begun, given.resume)
         begun.check_epochs(chosen.epochs)
-    session = _Session(given.data, target, chosen, given.validation, settings, begun)
+    session = _Session(given.data, target, chosen, given.validation, given.test, settings, begun)
     with reach.group(chosen.shards) as group:
         return session.drive(group, directory, together([*reports, *group.reports()]))
 
@@ -211,19 +222,23 @@ class _Session:
     target: str
     hyperparameters: Hyperparameters
     validation: Any
+    test: Any
     settings: Any
     begun: Begun | None
 
     def drive(self, group: "WorkerGroup", directory: _Directory | None, report: Progress) -> Run:
         hyperparameters = self.hyperparameters
-        experiment = prepare(group, self.data, self.target, hyperparameters, self.validation)
+        experiment = prepare(
+            group, self.data, self.target, hyperparameters, self.validation, self.test
+        )
         trainer = Trainer(group, experiment, hyperparameters)
         model = experiment.model(trainer.parameters, hyperparameters.shards)
         epochs, state = hyperparameters.epochs, trainer.state
         if directory is None:
             with stopping.postponed():
                 trainer.run(epochs, report, NoKeeper())
-            return Run(state.history, model.detached(), None, state.profile)
+                tested = _tested(group, experiment, model)
+            return Run(state.history, model.detached(), None, state.profile, tested)
         surroundings = self._surroundings(model, fingerprint(group, experiment))
         if self.begun is not None:
             mixed = self.settings.allow_mixed_cpus
@@ -243,11 +258,24 @@ class _Session:
             with Recorder(run, state, every) as recorder:
                 group.keep_in(str(folder.location))
                 trainer.run(epochs, report, recorder)
-        return Run(state.history, model.detached(), folder.location, state.profile)
+                if tested := _tested(group, experiment, model):
+                    recorder.tested(tested)
+        return Run(state.history, model.detached(), folder.location, state.profile, tested)
 
     def _surroundings(self, model: Model, data: dict[str, Any]) -> Surroundings:
         experiment = {"target": self.target, **self.hyperparameters.to_mapping()}
         return Surroundings(experiment, model.data_to_json(), data, environment(), arithmetic())
+
+
+def _tested(group: "WorkerGroup", experiment: Experiment, model: Model) -> Scores:
+    """The scores of what was learned on the rows of the test; empty without one."""
+    if TEST not in experiment.origins:
+        return {}
+    stopping.check()
+    scores = score(group, TEST, model)
+    if not math.isfinite(scores["loss"]):
+        raise RunError(f"the loss on the rows of the test is {scores['loss']}")
+    return scores
 
 
 def _begun(folder: Folder | None, resume: bool | str, stack: ExitStack) -> Begun | None:
@@ -267,20 +295,21 @@ def _completed(begun: Begun, resume: bool | str) -> Run:
             f"{begun.name} is complete, with all of its {begun.hyperparameters.epochs} epochs: "
             f"there is nothing to resume; give more --epochs to go on"
         )
-    return Run(begun.history, Model.load(begun.folder.location), begun.folder.location)
+    model, location = Model.load(begun.folder.location), begun.folder.location
+    return Run(begun.history, model, location, test=begun.status.get("test", {}))
 
 
-def _with_validation(
-    given: Hyperparameters | Mapping[str, Any] | None, validation: Any
+def _with_rows(
+    given: Hyperparameters | Mapping[str, Any] | None, name: str, rows: Any
 ) -> tuple[Hyperparameters | Mapping[str, Any], Any]:
-    """The hyperparameters with a validation that can be written down; or else the rows apart."""
+    """The hyperparameters with other rows that can be written down; or else the rows apart."""
     given = {} if given is None else given
-    if not isinstance(validation, float | int | str | Path):
-        return given, validation
-    validation = str(validation) if isinstance(validation, Path) else validation
+    if not isinstance(rows, float | int | str | Path):
+        return given, rows
+    value: Any = str(rows) if isinstance(rows, Path) else rows
     if isinstance(given, Hyperparameters):
-        return replace(given, validation=validation), None
-    return {**given, "validation": validation}, None
+        return replace(given, **{name: value}), None
+    return {**given, name: value}, None
 
 
 def _new_experiment(

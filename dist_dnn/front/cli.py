@@ -23,6 +23,8 @@ TRAIN_EXAMPLES = """\
 examples:
   dist-dnn train digits.parquet --target digit --out runs/digits
   dist-dnn train data/ --target price --hidden 128,64 --epochs 30 --validation 0.1 --out runs/price
+  dist-dnn train rows.parquet --target sold --validation 0.1 --stratify --test later.parquet \\
+      --out runs/sold
   dist-dnn train digits.parquet --target digit --hidden none --optimizer sgd --learning-rate 0.1 \\
       --batch-size full --out runs/logistic
   dist-dnn train digits.parquet --config runs/digits/hyperparameters.toml --out runs/again
@@ -270,6 +272,13 @@ _EXPERIMENT: dict[str, dict[str, tuple[Callable[[str], Any], str, str]]] = {
             "FILE_OR_FRACTION",
             "rows to validate on after each epoch: a fraction to hold out, or a file",
         ),
+        "validation_column": (
+            str,
+            "COLUMN",
+            "instead of --validation, a boolean column: true in the rows to validate on",
+        ),
+        "stratify": (bool, "", "hold out the fraction of each class, to the nearest row"),
+        "test": (str, "FILE", "rows that training never sees, scored once when it has ended"),
     },
     "network": {
         "hidden": (_numbers, "N,N,…", "units of the hidden layers, or 'none'"),
@@ -329,6 +338,11 @@ def _add_train(commands: Any) -> None:
     for title, flags in _EXPERIMENT.items():
         group = parser.add_argument_group(title)
         for name, (convert, metavar, help) in flags.items():
+            if convert is bool:
+                group.add_argument(
+                    _flag(name), action="store_true", default=argparse.SUPPRESS, help=help
+                )
+                continue
             if name in defaults:
                 value = defaults[name]
                 shown = ",".join(map(str, value)) if isinstance(value, list) else value
@@ -416,7 +430,7 @@ def _add_evaluate(commands: Any) -> None:
         commands,
         "evaluate",
         _evaluate,
-        "print a run's loss and score on a table, as JSON",
+        "print a run's loss and scores on a table, as JSON",
         "example:\n  dist-dnn evaluate runs/digits test.parquet",
     )
     _add_run_and_data(parser)
@@ -571,7 +585,7 @@ def _train(chosen: Any) -> None:
 
 
 def _evaluate(chosen: Any) -> None:
-    from dist_dnn.front.commands import evaluate_command
+    from dist_dnn.front.evaluate import evaluate_command
 
     evaluate_command(chosen)
 

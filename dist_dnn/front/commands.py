@@ -1,17 +1,14 @@
-"""What the commands train and evaluate do, and how a command reaches its workers."""
+"""What the command train does, and how a command reaches its workers."""
 
-import json
 import sys
 from typing import Any
 
-from dist_dnn.data.sources import location_name, open_source
-from dist_dnn.errors import InputError, RunError
-from dist_dnn.evaluation import Evaluator
+from dist_dnn.data.sources import location_name
+from dist_dnn.errors import InputError
 from dist_dnn.front.api import import_launch, run_name, train
 from dist_dnn.front.profiling import print_profile
+from dist_dnn.front.scores import summary
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
-from dist_dnn.model import Model
-from dist_dnn.preparation import load_rows
 
 
 def train_command(chosen: Any, given: dict[str, Any]) -> None:
@@ -43,6 +40,8 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
     )
     if chosen.profile and run.profile:
         print_profile(run.profile)
+    if chosen.progress != "none" and run.test:
+        print(f"test: {summary(run.test)}", file=sys.stderr)
     if chosen.progress != "none" and run.digest is not None:
         out = location_name(chosen.out)
         next_command = f"dist-dnn evaluate {out} DATA"
@@ -85,24 +84,3 @@ def reach_of(chosen: Any) -> Any:
         name=run_name(getattr(chosen, "run", "check")),
         default_workers=chosen.default_workers,
     )
-
-
-def evaluate_command(chosen: Any) -> None:
-    """Print a run's scores on a table as one JSON object on standard output."""
-    settings = reach_of(chosen)
-    scores = import_launch().run(settings, lambda reach: _scores(chosen.run, chosen.data, reach))
-    if scores is None:
-        return  # another process has them
-    try:
-        print(json.dumps(scores, allow_nan=False))
-    except ValueError:
-        run, data = location_name(chosen.run), location_name(chosen.data)
-        raise RunError(f"the loss of {run} on {data} is not finite") from None
-
-
-def _scores(run: str, data: str, reach: Any) -> dict[str, float | int]:
-    model = Model.load(run)
-    with reach.group(model.shards) as group:
-        load_rows(group, "evaluation", open_source(data), model.features, model.target)
-        evaluate = Evaluator(group, "evaluation", model.network, model.features, model.target)
-        return evaluate(model.parameters).to_json()

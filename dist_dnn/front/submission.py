@@ -159,8 +159,8 @@ def _checked(arguments: Sequence[str]) -> Any:
 
 def _check_places(chosen: Any, values: Mapping[str, Any]) -> None:
     """Raise InputError where a path means nothing, or nothing that stays, to a job."""
-    validation = values.get("validation")
-    places = {"DATA": chosen.data, "--validation": validation}
+    places = {"DATA": chosen.data}
+    places |= {f"--{name}": values.get(name) for name in ("validation", "test")}
     for name, place in places.items():
         if isinstance(place, str) and not is_absolute(place):
             raise InputError(

@@ -1,0 +1,59 @@
+"""Scores for people: a line, and for classes a table and the confusion matrix."""
+
+import sys
+from collections.abc import Sequence
+
+from dist_dnn.evaluation import Scores
+from dist_dnn.front.tables import print_table
+
+MOST_ROWS, MOST_COLUMNS = 40, 15
+"""Of more classes not all are shown, and of more no confusion matrix, for people."""
+
+LONGEST_NAME = 24
+
+
+def print_scores(scores: Scores) -> None:
+    """Print scores for people, on standard error."""
+    if "precision" in scores:
+        _print_classes(scores)
+    print(summary(scores), file=sys.stderr)
+
+
+def summary(scores: Scores) -> str:
+    """What is not said class by class, on one line."""
+    parts = [f"{scores['m']:,} rows"]
+    for name in ("loss", "accuracy", "log_loss", "auc", "rmse", "mae", "r2"):
+        if name in scores:
+            parts.append(f"{name.replace('_', '-')} {_text(scores[name])}")
+    return "  ".join(parts)
+
+
+def _print_classes(scores: Scores) -> None:
+    names, matrix = list(scores["recall"]), scores["confusion_matrix"]
+    shown = range(min(len(names), MOST_ROWS))
+    rows: list[tuple[str, ...]] = [("class", "precision", "recall", "f1", "examples")]
+    for c in shown:
+        each = (_text(scores[score][names[c]]) for score in ("precision", "recall", "f1"))
+        rows.append((_shortened(names[c]), *each, "" if matrix is None else f"{sum(matrix[c]):,}"))
+    print_table(rows, right=range(1, 5), file=sys.stderr)
+    if len(names) > len(shown):
+        print(f"… and {len(names) - len(shown):,} more classes", file=sys.stderr)
+    if matrix is not None and len(names) <= MOST_COLUMNS:
+        print("\nrows: the true class; columns: what was predicted", file=sys.stderr)
+        _print_matrix(names, matrix)
+    print(file=sys.stderr)
+
+
+def _print_matrix(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> None:
+    rows = [("", *(name if len(name) <= 5 else f"{name[:4]}…" for name in names))]
+    for name, counts in zip(names, matrix, strict=True):
+        rows.append((_shortened(name), *map(str, counts)))
+    print_table(rows, right=range(1, 1 + len(names)), file=sys.stderr)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
