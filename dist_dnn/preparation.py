@@ -5,12 +5,13 @@ import os
 from dataclasses import replace
 from typing import Any
 
+from dist_dnn.data.columns import Column, choose_columns, missing_column
 from dist_dnn.data.dataset import Dataset
-from dist_dnn.data.features import Column, Features, Standardisation, choose_columns, missing_column
+from dist_dnn.data.features import Features
 from dist_dnn.data.fingerprint import content_hash
+from dist_dnn.data.fitting import Fit, fit
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import Source, open_source
-from dist_dnn.data.statistics import measure
 from dist_dnn.data.targets import Target, read_target
 from dist_dnn.errors import InputError
 from dist_dnn.hyperparameters import Hyperparameters
@@ -38,16 +39,25 @@ def prepare(
     source = open_source(data)
     if validation is None:
         validation = hyperparameters.validation
-    rows, held_out = _split(source, hyperparameters.seed, validation)
+    rows, held_out = split_rows(source, hyperparameters.seed, validation)
     others = None
     if validation is not None and held_out is None:
         others = open_source(validation, "validation")
     aim = read_target(source, target, hyperparameters.task, rows)
-    columns = choose_columns(source.schema, target, hyperparameters.features, source.name)
+    columns = choose_columns(
+        source.schema,
+        target,
+        hyperparameters.features,
+        source.name,
+        hyperparameters.exclude or (),
+        hyperparameters.categorical or (),
+        hyperparameters.passthrough or (),
+    )
     batch_size = hyperparameters.batch_size_of(rows.count)
     dataset = Dataset(source, rows, columns, target, group.shards)
     group.load(TRAINING, dataset)
-    features, aim = _measure(group, columns, aim, rows.count)
+    measured, aim = _fit(group, columns, aim, rows.count, hyperparameters)
+    features = measured.features
     origins = {TRAINING: dataset.origin()}
     if held_out is not None:
         validated = Dataset(source, held_out, columns, target, group.shards)
@@ -63,7 +73,7 @@ def prepare(
     )
     _check_memory(network)
     validates = validation is not None
-    return Experiment(network, features, aim, rows.count, batch_size, validates, origins)
+    return Experiment(network, features, aim, rows.count, batch_size, validates, origins, measured)
 
 
 def fingerprint(group: Group, experiment: Experiment) -> dict[str, Any]:
@@ -92,7 +102,12 @@ def load_rows(
     return dataset
 
 
-def _split(source: Source, seed: int, validation: Any) -> tuple[Rows, Rows | None]:
+def split_rows(source: Source, seed: int, validation: Any) -> tuple[Rows, Rows | None]:
+    """The rows to train on and those held out, if a fraction of them is.
+
+    Raises:
+        InputError: the fraction leaves none to one side.
+    """
     if not isinstance(validation, float):
         return Rows.all(source.rows), None
     rows = Rows.kept(source.rows, seed, validation)
@@ -117,19 +132,28 @@ def _check_memory(network: Network) -> None:
         )
 
 
-def _measure(
-    group: Group, columns: tuple[Column, ...], target: Target, m: int
-) -> tuple[Features, Target]:
-    """The standardisation of the features, and of the target of a regression."""
-    extra = (Column(target.name, 1, "floating"),) if target.task == "regression" else ()
-    measured = measure(group, TRAINING, (*columns, *extra), m)
-    width = sum(column.width for column in columns)
-    features = Features(columns, Standardisation(measured.mean[:width], measured.deviation[:width]))
-    if extra:
-        mean, deviation = float(measured.mean[width]), float(measured.deviation[width])
+def _fit(
+    group: Group,
+    columns: tuple[Column, ...],
+    target: Target,
+    m: int,
+    hyperparameters: Hyperparameters,
+) -> tuple[Fit, Target]:
+    """What the training rows make of the features, and of the target of a regression."""
+    measured = fit(
+        group,
+        TRAINING,
+        columns,
+        m,
+        hyperparameters.min_frequency,
+        hyperparameters.max_categories,
+        (Column(target.name, 1, "floating"),) if target.task == "regression" else (),
+    )
+    if target.task == "regression":
+        mean, deviation = measured.others.mean.item(), measured.others.deviation.item()
         if not math.isfinite(mean + deviation):
             raise InputError(
                 f"the values of the target {target.name!r} are too large to standardise; scale them"
             )
         target = replace(target, mean=mean, deviation=deviation)
-    return features, target
+    return measured, target

@@ -26,7 +26,7 @@ from dist_dnn.nn.optimizers import OPTIMIZERS
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "scripts" / "data" / "digits.parquet"
 M = 1797
-COMMANDS = ("train", "evaluate", "predict", "shapes", "plan", "check", "digest")
+COMMANDS = ("train", "describe", "evaluate", "predict", "shapes", "plan", "check", "digest")
 SECONDS = 120
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dist_dnn.data.features import Column, Features
+from dist_dnn.data.categories import to_dictionary
+from dist_dnn.data.columns import Column
+from dist_dnn.data.features import Features
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import BATCH_ROWS, Source, reopen
 from dist_dnn.data.targets import Target
@@ -94,7 +96,7 @@ class Dataset:
         return {
             "source": self.source.description(),
             "rows": self.rows.description(),
-            "columns": [[column.name, column.width, column.kind] for column in self.columns],
+            "columns": [list(column) for column in self.columns],
             "target": self.target,
             "shards": self.shards,
         }
@@ -114,13 +116,17 @@ class Dataset:
 
     def chunks(self, shard: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
         """The shard's rows in chunks of CHUNK_ROWS, with their numbers in the source."""
-        if shard not in self._tables:
-            self._tables[shard] = self._read(shard)
-        table = self._tables[shard]
+        table = self.table(shard)
         numbers = self._numbers(shard)
         for first in range(0, len(numbers), CHUNK_ROWS):
             batch = _one_batch(table.slice(first, CHUNK_ROWS))
             yield batch, numbers[first : first + CHUNK_ROWS]
+
+    def table(self, shard: int) -> pa.Table:
+        """The shard's rows as they were read; columns of categories each with one dictionary."""
+        if shard not in self._tables:
+            self._tables[shard] = self._read(shard)
+        return self._tables[shard]
 
     def shard(self, shard: int, features: Features, target: Target) -> Shard:
         """The shard's rows standardised; what ``chunks`` kept of them is let go.
@@ -155,7 +161,13 @@ class Dataset:
     def _read(self, shard: int) -> pa.Table:
         schema = pa.schema([self.source.schema.field(name) for name in self.names])
         first, stop = shard_range(self.rows.count, shard, self.shards)
-        return pa.Table.from_batches(self.batches(first, stop), schema)
+        table = pa.Table.from_batches(self.batches(first, stop), schema)
+        for column in self.columns:
+            if column.is_category:  # which are strings, mostly, and then take little memory
+                place = table.column_names.index(column.name)
+                values = to_dictionary(table.column(place).combine_chunks())
+                table = table.set_column(place, column.name, values)
+        return table
 
     def batches(
         self, first: int, stop: int, batch_rows: int = BATCH_ROWS

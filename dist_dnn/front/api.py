@@ -11,6 +11,7 @@ from dist_dnn import stopping
 from dist_dnn.arithmetic import arithmetic, environment
 from dist_dnn.checkpoint import Surroundings
 from dist_dnn.errors import InputError, RunError
+from dist_dnn.front.explaining import remarks
 from dist_dnn.front.job import check_kept, job_id
 from dist_dnn.front.progress import make_progress
 from dist_dnn.hyperparameters import Hyperparameters
@@ -200,6 +201,8 @@ class _Session:
     def drive(self, group: "WorkerGroup", directory: _Directory | None, report: Progress) -> Run:
         hyperparameters = self.hyperparameters
         experiment = prepare(group, self.data, self.target, hyperparameters, self.validation)
+        if self.begun is None and experiment.fit is not None:
+            report.begin(remarks(experiment.fit))
         trainer = Trainer(group, experiment, hyperparameters)
         model = experiment.model(trainer.parameters, hyperparameters.shards)
         epochs, state = hyperparameters.epochs, trainer.state

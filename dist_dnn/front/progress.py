@@ -28,6 +28,9 @@ def make_progress(choice: str) -> Progress:
 class Silent:
     """Reports nothing."""
 
+    def begin(self, lines: list[str]) -> None:
+        pass
+
     def resume(self, step: int) -> None:
         pass
 
@@ -49,6 +52,10 @@ class Lines(Silent):
 
     def __init__(self) -> None:
         self._epochs = 0
+
+    def begin(self, lines: list[str]) -> None:
+        for line in lines:
+            say(line)
 
     def resume(self, step: int) -> None:
         say(f"going on after step {step}")
