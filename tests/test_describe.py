@@ -86,7 +86,7 @@ def test_a_table_for_people(table: Path, capsys: pytest.CaptureFixture[str]) -> 
     lines = stdout.splitlines()
     assert lines[0].split()[:3] == ["column", "type", "treatment"]
     assert max(map(len, lines)) <= 120
-    by_name = {line.split()[0]: line for line in lines[1:-2]}
+    by_name = {line.split()[0]: line for line in lines[1:-3]}
     assert "2 categories: Oslo, Rome, null (13 rows); text" in by_name["city"]
     assert "4 categories: 0, 1, 2, …; --categorical, or a dictionary" in by_name["zip"]
     assert "missing is the mean, 1 indicator" in by_name["height"]

@@ -15,6 +15,9 @@ from dist_dnn.data.sources import BATCH_ROWS, Source, reopen
 from dist_dnn.data.targets import Target
 from dist_dnn.shards import CHUNK_ROWS, shard_range
 
+PIECE_CHUNKS, PIECE_NUMBERS = 16, 2**20
+"""So many chunks are standardised at a time, but no more than have so many numbers, or one."""
+
 
 class Shard:
     """The standardised rows of one shard.
@@ -76,6 +79,7 @@ class Dataset:
         self.shards = shards
         self._tables: dict[int, pa.Table] = {}
         self._shards: dict[int, Shard] = {}
+        self._reader: Reader | None = None
 
     @property
     def names(self) -> list[str]:
@@ -114,13 +118,16 @@ class Dataset:
             description["shards"],
         )
 
-    def chunks(self, shard: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
-        """The shard's rows in chunks of CHUNK_ROWS, with their numbers in the source."""
+    def pieces(self, shard: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+        """The shard's rows in pieces of some chunks each, with their numbers in the source."""
         table = self.table(shard)
         numbers = self._numbers(shard)
-        for first in range(0, len(numbers), CHUNK_ROWS):
-            batch = _one_batch(table.slice(first, CHUNK_ROWS))
-            yield batch, numbers[first : first + CHUNK_ROWS]
+        width = sum(column.width for column in self.columns)
+        chunks = min(max(PIECE_NUMBERS // (CHUNK_ROWS * width), 1), PIECE_CHUNKS)
+        rows = chunks * CHUNK_ROWS
+        for first in range(0, len(numbers), rows):
+            batch = _one_batch(table.slice(first, rows))
+            yield batch, numbers[first : first + rows]
 
     def table(self, shard: int) -> pa.Table:
         """The shard's rows as they were read; columns of categories each with one dictionary."""
@@ -129,7 +136,7 @@ class Dataset:
         return self._tables[shard]
 
     def shard(self, shard: int, features: Features, target: Target) -> Shard:
-        """The shard's rows standardised; what ``chunks`` kept of them is let go.
+        """The shard's rows standardised; what ``table`` kept of them is let go.
 
         Raises:
             InputError: a value that cannot be used, with its column and row.
@@ -147,12 +154,12 @@ class Dataset:
         else:
             truth = np.zeros((stop - first, target.outputs), np.float32)
         done = 0
-        for batch, numbers in self.chunks(shard):
-            chunk = slice(done, done + batch.num_rows)
-            features.fill(batch, numbers, self.source.name, X[chunk])
+        for batch, numbers in self.pieces(shard):
+            piece = slice(done, done + batch.num_rows)
+            features.fill(batch, numbers, self.source.name, X[piece])
             values = target.encode(batch.column(target.name), numbers, self.source.name)
-            truth[chunk] = values.reshape(truth[chunk].shape)
-            done = chunk.stop
+            truth[piece] = values.reshape(truth[piece].shape)
+            done = piece.stop
         return Shard(X, truth, target.outputs)
 
     def _numbers(self, shard: int) -> NDArray[np.int64]:
@@ -161,7 +168,10 @@ class Dataset:
     def _read(self, shard: int) -> pa.Table:
         schema = pa.schema([self.source.schema.field(name) for name in self.names])
         first, stop = shard_range(self.rows.count, shard, self.shards)
-        table = pa.Table.from_batches(self.batches(first, stop), schema)
+        # Shards are read in their order, mostly: what is before them in a file is decoded once.
+        reader = self._reader or Reader(self, BATCH_ROWS)
+        self._reader = reader if stop < self.rows.count else None
+        table = pa.Table.from_batches(reader.batches(first, stop), schema)
         for column in self.columns:
             if column.is_category:  # which are strings, mostly, and then take little memory
                 place = table.column_names.index(column.name)
@@ -193,12 +203,15 @@ class Reader:
 
     Args:
         dataset: whose rows they are.
+        batch_rows: so many are read at a time; small batches have their memory again and again,
+            and stay near.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, batch_rows: int = CHUNK_ROWS) -> None:
         self.dataset = dataset
+        self.batch_rows = batch_rows
         self._batches: Iterator[pa.RecordBatch] = iter(())
-        self._waiting: list[pa.RecordBatch] = []
+        self._waiting: pa.RecordBatch | None = None
         self._position = -1
 
     def read(self, first: int, stop: int) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
@@ -209,15 +222,19 @@ class Reader:
         Raises:
             InputError: a file cannot be read.
         """
+        table = pa.Table.from_batches(self.batches(first, stop))
+        return _one_batch(table), self.dataset.rows.numbers(first, stop)
+
+    def batches(self, first: int, stop: int) -> list[pa.RecordBatch]:
+        """The rows at the positions [first, stop), as they come from the source."""
         if first != self._position:
-            # Small batches have their memory again and again, and stay near.
-            self._batches = self.dataset.batches(first, self.dataset.rows.count, CHUNK_ROWS)
-            self._waiting = []
-        missing = stop - first - sum(batch.num_rows for batch in self._waiting)
+            self._batches = self.dataset.batches(first, self.dataset.rows.count, self.batch_rows)
+            self._waiting = None
+        missing, batches = stop - first, []
         while missing > 0:
-            self._waiting.append(next(self._batches))
-            missing -= self._waiting[-1].num_rows
-        table = pa.Table.from_batches(self._waiting)
-        self._waiting = table.slice(stop - first).to_batches()
+            batch = next(self._batches) if self._waiting is None else self._waiting
+            self._waiting = batch.slice(missing) if batch.num_rows > missing else None
+            batches.append(batch.slice(0, missing))
+            missing -= batches[-1].num_rows
         self._position = stop
-        return _one_batch(table.slice(0, stop - first)), self.dataset.rows.numbers(first, stop)
+        return batches

@@ -161,9 +161,8 @@ class Features:
             out[:, place] = missing[:, number]
         for places, column, vocabulary in layout.categories:
             vocabulary.fill(batch.column(column.name), out[:, places])
-        finite = np.isfinite(out)
-        if not finite.all():
-            row, number = np.argwhere(~finite)[0]
+        if not all(np.isfinite(out[:, places]).all() for _, places in layout.moves):
+            row, number = np.argwhere(~np.isfinite(out))[0]
             ends = np.cumsum(layout.widths)
             column = self.columns[int(ends.searchsorted(number, side="right"))]
             raise InputError(

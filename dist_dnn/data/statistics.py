@@ -11,6 +11,7 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.features import Standardisation
 from dist_dnn.data.numbers import to_matrix
 from dist_dnn.rounds import Exchange, Group, Options, Rounds, ShardTask, Sizes, Vectors
+from dist_dnn.shards import CHUNK_ROWS
 
 SUMS, DEVIATIONS = range(2)
 """The positions of the two rounds."""
@@ -47,13 +48,15 @@ class Statistics(ShardTask):
     def shard_sums(self, shard: int, position: tuple[int, ...], sums: Vectors) -> None:
         sums.double[:] = 0
         parts = sums.double.reshape(self.PARTS, -1)
-        for batch, rows in self.dataset.chunks(shard):
-            matrix = to_matrix(batch, self.columns, rows, self.dataset.source.name)
-            missing = np.isnan(matrix)
-            if position == (SUMS,):
-                _add_sums(matrix, missing, parts)
-            else:
-                self._add_deviations(matrix, missing, parts)
+        for batch, rows in self.dataset.pieces(shard):
+            piece = to_matrix(batch, self.columns, rows, self.dataset.source.name)
+            for first in range(0, len(piece), CHUNK_ROWS):
+                matrix = piece[first : first + CHUNK_ROWS]
+                missing = np.isnan(matrix)
+                if position == (SUMS,):
+                    _add_sums(matrix, missing, parts)
+                else:
+                    self._add_deviations(matrix, missing, parts)
 
     def _add_deviations(
         self, matrix: NDArray[np.float64], missing: NDArray[np.bool_], parts: NDArray[np.float64]
@@ -99,6 +102,8 @@ def measure(group: Group, dataset: str, columns: tuple[Column, ...], m: int) -> 
     Raises:
         InputError: a value that cannot be used, with its column and row.
     """
+    if not columns:
+        return Measured(Standardisation(np.zeros(0), np.zeros(0)), np.zeros(0, np.int64))
     described = [list(column) for column in columns]
     rounds = group.open(Statistics, {"dataset": dataset, "columns": described})
     return group.surviving(lambda: _two_rounds(rounds, m))

@@ -21,7 +21,7 @@ DATASET = "description"
 
 HEADER = ("column", "type", "treatment", "rows of X", "missing", "in the training rows; why")
 
-WIDEST = 24
+WIDEST = 20
 """Longer names and types are cut off, for people."""
 
 
@@ -83,7 +83,8 @@ class Description:
             lines.append((name, type_, each["treatment"], f"{each['width']:,}", missing, said))
         widest = max(len(line[-1]) for line in lines)
         print_table([(*line[:-1], line[-1].ljust(widest)) for line in lines])
-        print(f"\n{self.m:,} of {self.rows:,} rows to train on; X has n[0] = {self.n:,} rows")
+        print("\nof numbers, the mean ± the deviation; --json has all there is")
+        print(f"{self.m:,} of {self.rows:,} rows to train on; X has n[0] = {self.n:,} rows")
 
 
 def _cut(text: str) -> str:

@@ -51,13 +51,13 @@ class Explained(NamedTuple):
 
     @property
     def content(self) -> str:
-        """The statistics or the categories, as far as there is room."""
+        """Mean and deviation, or the categories, as far as there is room."""
         if self.found is not None:
             return _categories(self.found)
         if self.missing == self.m:
             return "nothing"
         if self.column.width == 1:
-            return f"mean {self.mean[0]:.4g}, deviation {self.deviation[0]:.4g}"
+            return f"{self.mean[0]:.4g} ± {self.deviation[0]:.4g}"
         return f"{self.column.width} numbers, means {some([f'{x:.4g}' for x in self.mean])}"
 
     @property
