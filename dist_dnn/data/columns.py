@@ -203,7 +203,7 @@ def unusable(field: Any, where: str, categorical: bool, passthrough: bool) -> In
 
 def is_like(found: Column, trained: Column) -> bool:
     """Whether values of one column can stand for those of another that was trained on."""
-    if found.width != trained.width:
+    if (found.width, found.is_category) != (trained.width, trained.is_category):
         return False
     if "null" in (found.kind, trained.kind) or found.kind == trained.kind:
         return True
