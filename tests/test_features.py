@@ -164,6 +164,14 @@ def test_decimals(make: Callable[[int, int], Any]) -> None:
     assert np.isnan(matrix[1, 0])
 
 
+@given(st.lists(st.decimals(-(10**20), 10**20, places=10, allow_nan=False), min_size=1))
+def test_decimals_become_the_nearest_numbers(values: list[Decimal]) -> None:
+    batch = pa.record_batch([pa.array(values, pa.decimal128(38, 10))], ["a"])
+    columns = choose_columns(batch.schema, "y")
+    matrix = to_matrix(batch, columns, np.arange(len(values)), "x")
+    assert matrix[:, 0].tolist() == [float(value) for value in values]
+
+
 @pytest.mark.parametrize(
     ("values", "type_", "expected"),
     [

@@ -86,7 +86,8 @@ def _seconds_or_numbers(values: Any) -> NDArray[Any]:
     if types.is_boolean(type_):
         return to_numpy(values.cast(pa.uint8()))
     if types.is_decimal(type_):
-        return to_numpy(values.cast(pa.float64()))
+        # By way of text each becomes the nearest number; pyarrow's own cast is off by a bit, often.
+        return to_numpy(values.cast(pa.string()).cast(pa.float64()))
     if types.is_date32(type_):
         return to_numpy(values.cast(pa.int32())) * float(DAY)
     if types.is_date64(type_):
