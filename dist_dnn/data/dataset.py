@@ -171,7 +171,7 @@ class Dataset:
         # Shards are read in their order, mostly: what is before them in a file is decoded once.
         reader = self._reader or Reader(self, BATCH_ROWS)
         self._reader = reader if stop < self.rows.count else None
-        table = pa.Table.from_batches(reader.batches(first, stop), schema)
+        table = pa.Table.from_batches(reader.batches(first, stop), schema).combine_chunks()
         for column in self.columns:
             if column.is_category:  # which are strings, mostly, and then take little memory
                 place = table.column_names.index(column.name)
