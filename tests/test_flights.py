@@ -83,7 +83,7 @@ def theirs(training: pa.Table, test: pa.Table, seed: int) -> float:
         ]
     )
     net = MLPRegressor(
-        tuple(NET["hidden"]),
+        hidden_layer_sizes=tuple(NET["hidden"]),
         alpha=0,
         batch_size=NET["batch_size"],
         max_iter=NET["epochs"],
