@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_dnn.data.dataset import Dataset
-from dist_dnn.data.features import Features, to_numpy
+from dist_dnn.data.features import Features
+from dist_dnn.data.numbers import to_numpy
 from dist_dnn.data.targets import Target
 from dist_dnn.nn.activations import Array
 from dist_dnn.nn.network import Network, Parameters

@@ -32,6 +32,17 @@ OPTIMIZER_SETTINGS = {
 MOST_SHARDS = 2**16
 """Every worker keeps an account of all shards, even where they have no rows."""
 
+COLUMN_LISTS = ("features", "exclude", "categorical", "passthrough")
+"""The hyperparameters that list columns."""
+
+CONTRARY = (
+    ("features", "exclude"),
+    ("exclude", "categorical"),
+    ("exclude", "passthrough"),
+    ("categorical", "passthrough"),
+)
+"""Lists that have no column in common."""
+
 SCHEDULE_SETTINGS = {"schedule_every": ("step",), "schedule_factor": ("step",)}
 """Settings of some schedules alone, with those that have them."""
 
@@ -42,6 +53,11 @@ class Hyperparameters:
 
     Attributes:
         features: the columns that fill X, in this order; None for all but the target.
+        exclude: columns that do not.
+        categorical: columns whose values are categories, though they are numbers.
+        passthrough: columns of numbers that are not standardised.
+        max_categories: how many values of a column are categories at most, the most frequent.
+        min_frequency: the least part of the rows that have such a value, in (0, 1).
         task: "auto", "binary", "multiclass" or "regression".
         validation: a fraction of the rows to hold out, in (0, 1), or a file of other rows.
         validation_column: instead, a column of booleans, true in the rows to validate on.
@@ -71,6 +87,11 @@ class Hyperparameters:
     """
 
     features: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] | None = None
+    categorical: tuple[str, ...] | None = None
+    passthrough: tuple[str, ...] | None = None
+    max_categories: int = 100
+    min_frequency: float = 0.001
     task: Task = "auto"
     validation: float | str | None = None
     validation_column: str | None = None
@@ -101,7 +122,7 @@ class Hyperparameters:
     shards: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("features", "hidden"):
+        for name in (*COLUMN_LISTS, "hidden"):
             value = getattr(self, name)
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
@@ -117,6 +138,7 @@ class Hyperparameters:
                 raise InputError(f"{field.name} must be {must}, not {reprlib.repr(value)}")
             if isinstance(value, int) and "float" in str(field.type):
                 object.__setattr__(self, field.name, float(value))
+        self._check_columns()
         self._check_settings(OPTIMIZER_SETTINGS, "optimizer")
         self._check_settings(SCHEDULE_SETTINGS, "schedule")
         self._check_validation()
@@ -133,6 +155,16 @@ class Hyperparameters:
                 f"validation_column {self.validation_column!r} is among the features: take it out "
                 f"of them"
             )
+
+    def _check_columns(self) -> None:
+        """No column is asked to be two things."""
+        lists = {name: getattr(self, name) or () for name in COLUMN_LISTS}
+        for one, other in CONTRARY:
+            both = [column for column in lists[one] if column in lists[other]]
+            if both:
+                raise InputError(
+                    f"{one} and {other} have {both[0]!r} in common: take it out of one of them"
+                )
 
     def _check_settings(self, settings: Mapping[str, tuple[str, ...]], chooser: str) -> None:
         chosen = getattr(self, chooser)
@@ -271,7 +303,7 @@ def _one_of(known: Iterable[str]) -> Rule:
     return rule
 
 
-def _features(value: Any) -> str | None:
+def _columns(value: Any) -> str | None:
     names = isinstance(value, tuple) and value and all(isinstance(v, str) and v for v in value)
     return None if names else "a list of column names"
 
@@ -313,7 +345,9 @@ _COUNT = _whole(1, "a whole number above 0")
 _COUNT_OR_NONE = _whole(0, "a whole number not below 0")
 
 _RULES: dict[str, Rule] = {
-    "features": _features,
+    **dict.fromkeys(COLUMN_LISTS, _columns),
+    "max_categories": _COUNT,
+    "min_frequency": _number(lambda value: 0 < value < 1, "a fraction between 0 and 1"),
     "task": _one_of(get_args(Task)),
     "validation": _validation,
     "validation_column": _name,

@@ -7,13 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from dist_dnn.data.columns import Column, choose_columns, missing_column
 from dist_dnn.data.dataset import Dataset
-from dist_dnn.data.features import Column, Features, Standardisation, choose_columns, missing_column
+from dist_dnn.data.features import Features
 from dist_dnn.data.fingerprint import content_hash
+from dist_dnn.data.fitting import Fit, fit
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import Source, open_source
 from dist_dnn.data.splitting import split
-from dist_dnn.data.statistics import measure
 from dist_dnn.data.targets import Target, read_target
 from dist_dnn.errors import InputError
 from dist_dnn.evaluation import Evaluation, evaluation_options
@@ -57,12 +58,21 @@ def prepare(
     if validation is not None and held_out is None:
         others = open_source(validation, "validation")
     aim = read_target(source, target, hyperparameters.task, rows)
-    schema = _without(source.schema, hyperparameters.validation_column)
-    columns = choose_columns(schema, target, hyperparameters.features, source.name)
+    schema = without_column(source.schema, hyperparameters.validation_column)
+    columns = choose_columns(
+        schema,
+        target,
+        hyperparameters.features,
+        source.name,
+        hyperparameters.exclude or (),
+        hyperparameters.categorical or (),
+        hyperparameters.passthrough or (),
+    )
     batch_size = hyperparameters.batch_size_of(rows.count)
     dataset = Dataset(source, rows, columns, target, group.shards)
     group.load(TRAINING, dataset)
-    features, aim = _measure(group, columns, aim, rows.count)
+    measured, aim = _fit(group, columns, aim, rows.count, hyperparameters)
+    features = measured.features
     origins = {TRAINING: dataset.origin()}
     if held_out is not None:
         validated = Dataset(source, held_out, columns, target, group.shards)
@@ -82,7 +92,7 @@ def prepare(
         # Its rows are read now, since a mistake in them should not be found at the end.
         group.open(Evaluation, evaluation_options(TEST, network, features, aim))
     validates = VALIDATION in origins
-    return Experiment(network, features, aim, rows.count, batch_size, validates, origins)
+    return Experiment(network, features, aim, rows.count, batch_size, validates, origins, measured)
 
 
 def fingerprint(group: Group, experiment: Experiment) -> dict[str, Any]:
@@ -111,7 +121,7 @@ def load_rows(
     return dataset
 
 
-def _without(schema: pa.Schema, column: str | None) -> pa.Schema:
+def without_column(schema: pa.Schema, column: str | None) -> pa.Schema:
     """The schema without a column that is in it."""
     return schema if column is None else schema.remove(schema.get_field_index(column))
 
@@ -128,19 +138,28 @@ def _check_memory(network: Network) -> None:
         )
 
 
-def _measure(
-    group: Group, columns: tuple[Column, ...], target: Target, m: int
-) -> tuple[Features, Target]:
-    """The standardisation of the features, and of the target of a regression."""
-    extra = (Column(target.name, 1, "floating"),) if target.task == "regression" else ()
-    measured = measure(group, TRAINING, (*columns, *extra), m)
-    width = sum(column.width for column in columns)
-    features = Features(columns, Standardisation(measured.mean[:width], measured.deviation[:width]))
-    if extra:
-        mean, deviation = float(measured.mean[width]), float(measured.deviation[width])
+def _fit(
+    group: Group,
+    columns: tuple[Column, ...],
+    target: Target,
+    m: int,
+    hyperparameters: Hyperparameters,
+) -> tuple[Fit, Target]:
+    """What the training rows make of the features, and of the target of a regression."""
+    measured = fit(
+        group,
+        TRAINING,
+        columns,
+        m,
+        hyperparameters.min_frequency,
+        hyperparameters.max_categories,
+        (Column(target.name, 1, "floating"),) if target.task == "regression" else (),
+    )
+    if target.task == "regression":
+        mean, deviation = measured.others.mean.item(), measured.others.deviation.item()
         if not math.isfinite(mean + deviation):
             raise InputError(
                 f"the values of the target {target.name!r} are too large to standardise; scale them"
             )
         target = replace(target, mean=mean, deviation=deviation)
-    return features, target
+    return measured, target

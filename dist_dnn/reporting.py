@@ -7,6 +7,9 @@ from typing import Any, Protocol
 class Progress(Protocol):
     """What a training reports to while it goes on."""
 
+    def begin(self, lines: list[str]) -> None:
+        """A new training begins; what there is to say of its columns."""
+
     def resume(self, step: int) -> None:
         """It goes on after a step that was done before."""
 
@@ -25,6 +28,9 @@ class Progress(Protocol):
 
 class Silent:
     """Reports nothing."""
+
+    def begin(self, lines: list[str]) -> None:
+        pass
 
     def resume(self, step: int) -> None:
         pass
@@ -50,6 +56,10 @@ def together(reports: Sequence[Progress]) -> Progress:
 class _Several:
     def __init__(self, reports: Sequence[Progress]) -> None:
         self._reports = reports
+
+    def begin(self, lines: list[str]) -> None:
+        for each in self._reports:
+            each.begin(lines)
 
     def resume(self, step: int) -> None:
         for each in self._reports:

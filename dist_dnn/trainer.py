@@ -9,6 +9,7 @@ import numpy as np
 
 from dist_dnn import stopping
 from dist_dnn.data.features import Features
+from dist_dnn.data.fitting import Fit
 from dist_dnn.data.targets import Target
 from dist_dnn.errors import Diverged
 from dist_dnn.evaluation import Evaluator
@@ -42,6 +43,7 @@ class Experiment:
         batch_size: B, at most m.
         validated: whether there is a data set for validation.
         origins: where the rows of each data set come from, as a checkpoint remembers it.
+        fit: what the features come from.
     """
 
     network: Network
@@ -51,6 +53,7 @@ class Experiment:
     batch_size: int
     validated: bool = False
     origins: dict[str, Any] = field(default_factory=dict)
+    fit: Fit | None = None
 
     def model(self, parameters: Parameters, shards: int) -> Model:
         """What predicts with these parameters, by the shards of the training."""

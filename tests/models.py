@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dist_dnn.data.features import Column, Features, Standardisation
+from dist_dnn.data.columns import Column
+from dist_dnn.data.features import Features, Standardisation
 from dist_dnn.data.sources import open_source
 from dist_dnn.data.targets import Target
 from dist_dnn.model import LOSS_OF_TASK, Model

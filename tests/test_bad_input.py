@@ -68,6 +68,7 @@ RESUME = "train data.parquet --out run --resume --workers 0"
 EVALUATE = "evaluate run data.parquet"
 PREDICT = "predict run data.parquet --out new.parquet"
 DIGEST = "digest run"
+DESCRIBE = "describe data.parquet"
 PLAN = "plan 784 10 --batch-size 8"
 
 
@@ -252,8 +253,41 @@ CASES = {
     "feature twice": Case(train("--features width,width"), ("--features", "'width'")),
     "target as feature": Case(train("--features width,kind"), ("--features", "'kind'")),
     "no feature left": Case(train(), ("'kind'", "--features"), without("height", "width")),
-    "text feature": Case(
-        train(), ("data.parquet", "'name'", "string", "--features"), data(name=["x"] * ROWS)
+    "feature of bytes": Case(
+        train(), ("data.parquet", "'name'", "binary", "--exclude"), data(name=[b"x"] * ROWS)
+    ),
+    "exclude no column": Case(train("--exclude widht"), ("data.parquet", "mean 'width'?")),
+    "exclude the target": Case(train("--exclude kind"), ("'kind'", "take it out of --exclude")),
+    "exclude all": Case(train("--exclude width,height"), ("no feature", "'kind'", "--features")),
+    "exclude a feature": Case(
+        train("--exclude width --features width"), ("features and exclude", "'width'")
+    ),
+    "exclude a category": Case(
+        train("--exclude width --categorical width"), ("exclude and categorical", "'width'")
+    ),
+    "categorical and passthrough": Case(
+        train("--categorical width --passthrough width"), ("categorical and passthrough", "'width'")
+    ),
+    "categorical no column": Case(train("--categorical widht"), ("mean 'width'?",)),
+    "categorical target": Case(train("--categorical kind"), ("--categorical", "no feature")),
+    "categorical lists": Case(
+        train("--categorical pair"),
+        ("'pair' of data.parquet", "take it out of --categorical"),
+        data(pair=lists(1, [3, 4])),
+    ),
+    "passthrough no feature": Case(
+        train("--features height --passthrough width"), ("--passthrough", "'width'", "no feature")
+    ),
+    "passthrough text": Case(
+        train("--passthrough name"),
+        ("'name' of data.parquet", "string", "take it out of --passthrough"),
+        data(name=["x"] * ROWS),
+    ),
+    "no categories": Case(train("--max-categories 0"), ("--max-categories", "above 0", "'0'")),
+    "frequency 0": Case(train("--min-frequency 0"), ("--min-frequency", "between 0 and 1")),
+    "frequency 1": Case(train("--min-frequency 1"), ("--min-frequency", "between 0 and 1")),
+    "categorical in TOML": Case(
+        train("--config my.toml"), ("my.toml", "categorical"), toml('categorical = "width"\n')
     ),
     "one class": Case(train(), ("data.parquet", "'kind'", "one class"), data(kind=[7] * ROWS)),
     "many integers": Case(
@@ -288,10 +322,10 @@ CASES = {
         ("row 2 of x.csv", "1 values", "2"),
         text("x.csv", "a,b\n1,2\n3\n"),
     ),
-    "null in CSV": Case(
+    "infinite in CSV": Case(
         "train x.csv --target b --out new",
-        ("'a'", "a null", "row 2 of x.csv"),
-        text("x.csv", "a,b\n1,2\n,3\n"),
+        ("'a'", "an infinite value", "row 2 of x.csv"),
+        text("x.csv", "a,b\n1,2\ninf,3\n"),
     ),
     "no such file": Case(
         "train no.parquet --target kind --out new", ("no file", "no.parquet", "DATA")
@@ -312,10 +346,10 @@ CASES = {
     "validation without target": Case(
         train("--validation v.csv"), ("v.csv", "'kind'"), text("v.csv", "height,width\n1,2\n")
     ),
-    "null in validation": Case(
+    "infinite in validation": Case(
         train("--validation v.csv"),
-        ("'width'", "a null", "row 2 of v.csv"),
-        text("v.csv", "height,width,kind\n1,2,1\n1,,2\n"),
+        ("'width'", "an infinite value", "row 2 of v.csv"),
+        text("v.csv", "height,width,kind\n1,2,1\n1,inf,2\n"),
     ),
     "unseen class in validation": Case(
         train("--validation v.csv", workers=2),
@@ -498,6 +532,20 @@ CASES = {
     "step timeout soon": Case(train("--step-timeout soon"), ("--step-timeout", "'soon'")),
     "on divergence": Case(train("--on-divergence hope"), ("--on-divergence", "rollback")),
     "schedule epochs": Case(train("--schedule-epochs 0"), ("--schedule-epochs", "above 0")),
+    # describe
+    "describe nothing": Case("describe no.csv", ("no.csv", "DATA")),
+    "describe without target": Case(f"{DESCRIBE} --target kin", ("'kin'", "mean 'kind'?")),
+    "describe no task": Case(f"{DESCRIBE} --target kind --task rank", ("--task", "'rank'")),
+    "describe an infinite value": Case(
+        DESCRIBE, ("'width'", "infinite", "row 17 of"), data(width=values((17, np.inf)))
+    ),
+    "describe a null target": Case(
+        f"{DESCRIBE} --target width", ("'width'", "a null", "row 9"), data(width=values((9, None)))
+    ),
+    "describe an unknown flag": Case(f"{DESCRIBE} --excluded x", ("mean '--exclude'?",)),
+    "describe with unknown columns": Case(f"{DESCRIBE} --passthrough x", ("no column 'x'",)),
+    "describe by more workers than shards": Case(f"{DESCRIBE} --workers 9", ("--shards 9",)),
+    "describe by an unknown backend": Case(f"{DESCRIBE} --backend dask", ("backend", "'dask'")),
     # other commands
     "digest of a folder": Case("digest x", ("x is no run", "model.safetensors"), folder("x")),
     "digest of nothing": Case("digest nowhere", ("nowhere is no run directory",)),
@@ -524,13 +572,12 @@ CASES = {
         data(width=pa.array([[1, 2]] * ROWS, pa.list_(pa.int64(), 2))),
     ),
     "evaluate text": Case(EVALUATE, ("'width'", "string"), data(width=["x"] * ROWS)),
-    "evaluate a null": Case(
-        EVALUATE, ("'width'", "a null", "row 17 of data.parquet"), data(width=values((17, None)))
+    "evaluate of infinity": Case(
+        EVALUATE,
+        ("'width'", "infinite", "row 17 of data.parquet"),
+        data(width=values((17, np.inf))),
     ),
     "predict without a feature": Case(PREDICT, ("data.parquet", "'width'"), without("width")),
-    "predict of NaN": Case(
-        PREDICT, ("'width'", "a NaN", "row 39 of data.parquet"), data(width=values((39, np.nan)))
-    ),
     "predict of infinity": Case(
         PREDICT, ("'width'", "infinite", "row 1 of"), data(width=values((1, np.inf)))
     ),
@@ -681,24 +728,14 @@ OF_TARGET = "data.parquet; replace it or take the row out"
 
 FLAWS: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
     (
-        f"column 'width' has a null in row 17 of {OF_FEATURE}",
-        {"width": values((17, None))},
-        (0, 2),
-    ),
-    (
-        f"column 'width' has a NaN in row 38 of {OF_FEATURE}",
-        {"width": values((38, np.nan))},
-        (0, 2, 5),
-    ),
-    (
         f"column 'height' has an infinite value in row 40 of {OF_FEATURE}",
         {"height": values((40, -np.inf))},
         (0, 2),
     ),
     (
-        f"column 'pair' has a null in row 1 of {OF_FEATURE}",
-        {"pair": lists(1, [3, None])},
-        (0, 2),
+        f"column 'pair' has an infinite value in row 1 of {OF_FEATURE}",
+        {"pair": lists(1, [3, np.inf])},
+        (0, 2, 5),
     ),
     (
         f"column 'width' has an infinite value in row 20 of {OF_FEATURE}",

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "scripts" / "data" / "digits.parquet"
 M = 1797
 COMMANDS = (
-    *("train", "evaluate", "predict", "shapes", "plan", "check", "digest"),
+    *("train", "describe", "evaluate", "predict", "shapes", "plan", "check", "digest"),
     *("jobs", "runs", "watch"),
 )
 SECONDS = 120

@@ -137,6 +137,21 @@ def test_predictions_have_the_same_bits_in_every_group(task: str, group: WorkerG
     assert bits(predicted(group, model, table)) == bits(expected_predictions(model, table))
 
 
+def test_columns_of_every_kind_have_the_same_bits_in_every_group(group: WorkerGroup) -> None:
+    n = np.arange(3001)
+    table = pa.table(
+        {
+            "text": [None if row % 11 == 0 else f"é{row % 7}" * 50 for row in n],
+            "number": pa.array(np.where(n % 5 == 0, np.nan, n / 7)),
+            "y": n % 2,
+        }
+    )
+    given = Hyperparameters(hidden=(4,))
+    expected = prepare(InProcessGroup(SHARDS), table, "y", given)
+    assert prepare(group, table, "y", given).features.to_json() == expected.features.to_json()
+    assert expected.features.size == 7 + 1 + 2
+
+
 def is_of_ranks(group: WorkerGroup) -> bool:
     return group.noun == "rank"
 

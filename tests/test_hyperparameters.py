@@ -28,6 +28,11 @@ NO_NUMBERS = ["1", True, [1], math.nan, math.inf, -math.inf, 3.5e38, 10**400]
 NO_COUNTS = ["1", True, 1.0, 0.5, [1], math.nan]
 GOOD: dict[str, list[Any]] = {
     "features": [("a",), ("b", "a"), ["a", "b"]],
+    "exclude": [("a",), ["b"]],
+    "categorical": [("a", "b")],
+    "passthrough": [("a",)],
+    "max_categories": [1, 10**6],
+    "min_frequency": [1e-9, 0.001, 0.999],
     "task": ["auto", "binary", "multiclass", "regression"],
     "validation": [0.5, 1e-9, 0.999, "rows.parquet", "s3://bucket/rows"],
     "validation_column": ["held"],
@@ -50,6 +55,11 @@ GOOD: dict[str, list[Any]] = {
 }
 BAD: dict[str, list[Any]] = {
     "features": [(), [], "a", ("a", ""), ("a", 1), {"a": 1}],
+    "exclude": [(), "a", ("a", 1)],
+    "categorical": [[], ("",)],
+    "passthrough": ["", {"a"}],
+    "max_categories": [0, -1, *NO_COUNTS, None],
+    "min_frequency": [0, 1, -0.1, 1.5, *NO_NUMBERS, None],
     "task": ["rank", "", 1, ["auto"], None],
     "validation": [0, 1, 0.0, 1.0, 1.5, -0.1, math.nan, True, "", [0.1]],
     "validation_column": ["", 1, ["held"]],
@@ -134,6 +144,21 @@ def test_settings_belong_to_optimizers(optimizer: str, name: str, users: tuple[s
     else:
         with pytest.raises(InputError, match=f"^{name} is a setting of .* not of {optimizer}: "):
             Hyperparameters(**values)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("features", "exclude"),
+        ("exclude", "categorical"),
+        ("exclude", "passthrough"),
+        ("categorical", "passthrough"),
+    ],
+)
+def test_no_column_is_two_things(one: str, other: str) -> None:
+    Hyperparameters(**{one: ("a", "b"), other: ("c",)})
+    with pytest.raises(InputError, match=f"^{one} and {other} have 'b' in common: take it out"):
+        Hyperparameters(**{one: ("a", "b"), other: ("c", "b")})
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
@@ -237,6 +262,8 @@ def experiments(draw: st.DrawFn) -> Hyperparameters:
     own = [name for name, users in OPTIMIZER_SETTINGS.items() if optimizer in users]
     chosen: dict[str, st.SearchStrategy[Any]] = {
         "features": st.lists(texts(), min_size=1, max_size=4),
+        "max_categories": st.integers(1, 2**70),
+        "min_frequency": st.floats(0, 1, exclude_min=True, exclude_max=True),
         "task": st.sampled_from(GOOD["task"]),
         "validation": texts() | st.floats(0, 1, exclude_min=True, exclude_max=True),
         "hidden": st.lists(st.integers(1, 10**6), max_size=4),

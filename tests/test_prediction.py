@@ -103,9 +103,11 @@ def test_lost_workers_change_no_bit(small_rounds: None, capsys: pytest.CaptureFi
 def test_a_bad_value_is_named_by_column_and_row(group: WorkerGroup) -> None:
     table = made_up_table(M)
     x = table["x"].to_numpy().copy()
-    x[17_000] = np.nan
+    x[17_000] = -np.inf
     table = table.set_column(2, "x", pa.array(x))
-    with pytest.raises(InputError, match=r"^column 'x' has a NaN in row 17001 of DATA; "):
+    with pytest.raises(
+        InputError, match=r"^column 'x' has an infinite value in row 17001 of DATA; "
+    ):
         predicted(group, made_up_model("binary"), table)
 
 

@@ -14,7 +14,8 @@ from models import predicted
 from sklearn import metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
-from dist_dnn.data.features import Column, Features, Standardisation
+from dist_dnn.data.columns import Column
+from dist_dnn.data.features import Features, Standardisation
 from dist_dnn.data.sources import open_source
 from dist_dnn.data.targets import Target
 from dist_dnn.evaluation import Scores

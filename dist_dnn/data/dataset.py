@@ -8,12 +8,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dist_dnn.data.features import Column, Features
+from dist_dnn.data.categories import to_dictionary
+from dist_dnn.data.columns import Column
+from dist_dnn.data.features import Features
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import BATCH_ROWS, Source, reopen
 from dist_dnn.data.targets import Target
 from dist_dnn.errors import InputError
 from dist_dnn.shards import CHUNK_ROWS, shard_range
+
+PIECE_CHUNKS, PIECE_NUMBERS = 16, 2**20
+"""So many chunks are standardised at a time, but no more than have so many numbers, or one."""
 
 
 class Shard:
@@ -76,6 +81,7 @@ class Dataset:
         self.shards = shards
         self._tables: dict[int, pa.Table] = {}
         self._shards: dict[int, Shard] = {}
+        self._reader: Reader | None = None
 
     @property
     def names(self) -> list[str]:
@@ -96,7 +102,7 @@ class Dataset:
         return {
             "source": self.source.description(),
             "rows": self.rows.description(),
-            "columns": [[column.name, column.width, column.kind] for column in self.columns],
+            "columns": [list(column) for column in self.columns],
             "target": self.target,
             "shards": self.shards,
         }
@@ -114,18 +120,25 @@ class Dataset:
             description["shards"],
         )
 
-    def chunks(self, shard: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
-        """The shard's rows in chunks of CHUNK_ROWS, with their numbers in the source."""
+    def pieces(self, shard: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+        """The shard's rows in pieces of some chunks each, with their numbers in the source."""
+        table = self.table(shard)
+        numbers = self._numbers(shard)
+        width = max(1, sum(column.width for column in self.columns))
+        chunks = min(max(PIECE_NUMBERS // (CHUNK_ROWS * width), 1), PIECE_CHUNKS)
+        rows = chunks * CHUNK_ROWS
+        for first in range(0, len(numbers), rows):
+            batch = _one_batch(table.slice(first, rows))
+            yield batch, numbers[first : first + rows]
+
+    def table(self, shard: int) -> pa.Table:
+        """The shard's rows as they were read; columns of categories each with one dictionary."""
         if shard not in self._tables:
             self._tables[shard] = self._read(shard)
-        table = self._tables[shard]
-        numbers = self._numbers(shard)
-        for first in range(0, len(numbers), CHUNK_ROWS):
-            batch = _one_batch(table.slice(first, CHUNK_ROWS))
-            yield batch, numbers[first : first + CHUNK_ROWS]
+        return self._tables[shard]
 
     def shard(self, shard: int, features: Features, target: Target) -> Shard:
-        """The shard's rows standardised; what ``chunks`` kept of them is let go.
+        """The shard's rows standardised; what ``table`` kept of them is let go.
 
         Raises:
             InputError: a value that cannot be used, with its column and row.
@@ -147,7 +160,7 @@ class Dataset:
         in_own_unit = replace(target, mean=0.0, deviation=1.0)
         pieces = [
             in_own_unit.encode(batch.column(0), numbers, self.source.name)
-            for batch, numbers in column.chunks(shard)
+            for batch, numbers in column.pieces(shard)
         ]
         return np.concatenate([np.zeros(0), *pieces])
 
@@ -159,12 +172,12 @@ class Dataset:
         else:
             truth = np.zeros((stop - first, target.outputs), np.float32)
         done = 0
-        for batch, numbers in self.chunks(shard):
-            chunk = slice(done, done + batch.num_rows)
-            features.fill(batch, numbers, self.source.name, X[chunk])
+        for batch, numbers in self.pieces(shard):
+            piece = slice(done, done + batch.num_rows)
+            features.fill(batch, numbers, self.source.name, X[piece])
             values = target.encode(batch.column(target.name), numbers, self.source.name)
-            truth[chunk] = values.reshape(truth[chunk].shape)
-            done = chunk.stop
+            truth[piece] = values.reshape(truth[piece].shape)
+            done = piece.stop
         return Shard(X, truth, target.outputs)
 
     def _numbers(self, shard: int) -> NDArray[np.int64]:
@@ -173,7 +186,16 @@ class Dataset:
     def _read(self, shard: int) -> pa.Table:
         schema = pa.schema([self.source.schema.field(name) for name in self.names])
         first, stop = shard_range(self.rows.count, shard, self.shards)
-        return pa.Table.from_batches(self.batches(first, stop), schema)
+        # Shards are read in their order, mostly: what is before them in a file is decoded once.
+        reader = self._reader or Reader(self, BATCH_ROWS)
+        self._reader = reader if stop < self.rows.count else None
+        table = pa.Table.from_batches(reader.batches(first, stop), schema).combine_chunks()
+        for column in self.columns:
+            if column.is_category:  # which are strings, mostly, and then take little memory
+                place = table.column_names.index(column.name)
+                values = to_dictionary(table.column(place).combine_chunks())
+                table = table.set_column(place, column.name, values)
+        return table
 
     def batches(
         self, first: int, stop: int, batch_rows: int = BATCH_ROWS
@@ -199,12 +221,15 @@ class Reader:
 
     Args:
         dataset: whose rows they are.
+        batch_rows: so many are read at a time; small batches have their memory again and again,
+            and stay near.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, batch_rows: int = CHUNK_ROWS) -> None:
         self.dataset = dataset
+        self.batch_rows = batch_rows
         self._batches: Iterator[pa.RecordBatch] = iter(())
-        self._waiting: list[pa.RecordBatch] = []
+        self._waiting: pa.RecordBatch | None = None
         self._position = -1
 
     def read(self, first: int, stop: int) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
@@ -215,21 +240,24 @@ class Reader:
         Raises:
             InputError: a file cannot be read.
         """
+        table = pa.Table.from_batches(self.batches(first, stop))
+        return _one_batch(table), self.dataset.rows.numbers(first, stop)
+
+    def batches(self, first: int, stop: int) -> list[pa.RecordBatch]:
+        """The rows at the positions [first, stop), as they come from the source."""
         if first != self._position:
-            # Small batches have their memory again and again, and stay near.
-            self._batches = self.dataset.batches(first, self.dataset.rows.count, CHUNK_ROWS)
-            self._waiting = []
-        missing = stop - first - sum(batch.num_rows for batch in self._waiting)
+            self._batches = self.dataset.batches(first, self.dataset.rows.count, self.batch_rows)
+            self._waiting = None
+        missing, batches = stop - first, []
         while missing > 0:
-            batch = next(self._batches, None)
+            batch = next(self._batches, None) if self._waiting is None else self._waiting
             if batch is None:
                 raise InputError(
                     f"{self.dataset.source.name} has fewer rows than when it was opened; "
                     "run again when it is at rest"
                 )
-            self._waiting.append(batch)
-            missing -= batch.num_rows
-        table = pa.Table.from_batches(self._waiting)
-        self._waiting = table.slice(stop - first).to_batches()
+            self._waiting = batch.slice(missing) if batch.num_rows > missing else None
+            batches.append(batch.slice(0, missing))
+            missing -= batches[-1].num_rows
         self._position = stop
-        return _one_batch(table.slice(0, stop - first)), self.dataset.rows.numbers(first, stop)
+        return batches

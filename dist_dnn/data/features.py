@@ -1,172 +1,23 @@
-"""The columns that fill X: which, checked how, standardised how."""
+"""The columns as they fill X, with what was measured of them; stored with the model."""
 
-import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from functools import cached_property
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dist_dnn.data.categories import Vocabulary
+from dist_dnn.data.columns import Column, Kind, Treatment, column_of, is_like, missing_column
+from dist_dnn.data.numbers import column_at, to_matrix
 from dist_dnn.data.sources import type_name
 from dist_dnn.errors import InputError
 
 SLAB_NUMBERS = 2**15
 """So many numbers, which fit in a core's cache, are standardised at a time."""
-
-Kind = Literal["boolean", "integer", "floating"]
-
-
-class Column(NamedTuple):
-    """A column of a table that fills ``width`` rows of X with numbers of one kind."""
-
-    name: str
-    width: int
-    kind: Kind
-
-
-def choose_columns(
-    schema: pa.Schema,
-    target: str,
-    requested: Sequence[str] | None = None,
-    where: str = "the data",
-) -> tuple[Column, ...]:
-    """The features of a table, in the order requested, or all but the target in its own order.
-
-    Raises:
-        InputError: one is missing, asked for twice, the target, or of no usable type; or none
-            is left.
-    """
-    if requested is None:
-        requested = [name for name in schema.names if name != target]
-    if not requested:
-        raise InputError(
-            f"there is no feature beside the target {target!r}; give one at least with --features"
-        )
-    columns: dict[str, Column] = {}
-    for name in requested:
-        if name == target:
-            raise InputError(
-                f"the target {name!r} is among the features; take it out of --features"
-            )
-        if name in columns:
-            raise InputError(f"--features has {name!r} more than once; leave one of them")
-        column = _column(schema, name, where)
-        if column is None:
-            raise InputError(
-                f"column {name!r} of {where} has type {type_name(schema.field(name).type)}; "
-                f"features are numbers, booleans and fixed-size lists of them: "
-                f"leave it out with --features"
-            )
-        columns[name] = column
-    return tuple(columns.values())
-
-
-def _column(schema: pa.Schema, name: str, where: str) -> Column | None:
-    """The column as a feature; None where its type cannot be one."""
-    if schema.get_field_index(name) < 0:
-        raise missing_column(schema, name, where)
-    element: Any = schema.field(name).type
-    width = 1
-    if pa.types.is_fixed_size_list(element):
-        width, element = element.list_size, element.value_type
-    kind = _kind_of(element)
-    return Column(name, width, kind) if width and kind else None
-
-
-def _kind_of(element: pa.DataType) -> Kind | None:
-    if pa.types.is_boolean(element):
-        return "boolean"
-    if pa.types.is_integer(element):
-        return "integer"
-    return "floating" if pa.types.is_floating(element) else None
-
-
-def missing_column(schema: pa.Schema, name: str, where: str) -> InputError:
-    """The error for a column that is not there, with the name that may have been meant."""
-    close = difflib.get_close_matches(name, schema.names, n=1)
-    if close:
-        return InputError(f"{where} has no column {name!r}; did you mean {close[0]!r}?")
-    names = ", ".join(repr(name) for name in schema.names[:10])
-    rest = ", …" if len(schema.names) > 10 else ""
-    return InputError(f"{where} has no column {name!r}; its columns are {names}{rest}")
-
-
-def to_matrix(
-    batch: pa.RecordBatch,
-    columns: Sequence[Column],
-    row_numbers: NDArray[np.int64],
-    where: str,
-) -> NDArray[np.float64]:
-    """The columns side by side as float64 (rows, n), C-contiguous.
-
-    Args:
-        row_numbers: (rows,), counted from 0 in the whole source, for messages.
-        where: what messages call the source.
-
-    Raises:
-        InputError: a null, NaN or infinite value; of several the one in the first row, in the
-            first column there.
-    """
-    matrix = np.empty((batch.num_rows, sum(column.width for column in columns)))
-    flaws = []
-    start = 0
-    for column in columns:
-        values: Any = batch.column(column.name)
-        stop = start + column.width
-        if flaw := first_flaw(values):
-            flaws.append((flaw.row, column.name, flaw.what))
-        elif pa.types.is_fixed_size_list(values.type):
-            matrix[:, start:stop] = to_numpy(values.flatten()).reshape(-1, column.width)
-        else:
-            matrix[:, start] = to_numpy(values)
-        start = stop
-    if flaws:
-        row, name, what = min(flaws, key=lambda flaw: flaw[0])  # the first of equals
-        raise InputError(
-            f"column {name!r} has {what} in row {row_numbers[row] + 1} of {where}; "
-            f"replace it, or take the row or the column out"
-        )
-    return matrix
-
-
-def to_numpy(values: Any) -> NDArray[Any]:
-    """A pyarrow array in numpy's type for it; a null becomes NaN."""
-    return np.asarray(values.to_numpy(zero_copy_only=False))
-
-
-class Flaw(NamedTuple):
-    """A value that cannot be used: its row in the array, and what it is."""
-
-    row: int
-    what: Literal["a null", "a NaN", "an infinite value"]
-
-
-def first_flaw(values: Any) -> Flaw | None:
-    """The first null, NaN or infinite value of a pyarrow array, in fixed-size lists too."""
-    flaw = _first_flaw_of_scalars(values)
-    if not pa.types.is_fixed_size_list(values.type):
-        return flaw
-    if flaw is not None:
-        values = values.slice(0, flaw.row)  # flatten() leaves null lists out
-    inner = _first_flaw_of_scalars(values.flatten())
-    return flaw if inner is None else Flaw(inner.row // values.type.list_size, inner.what)
-
-
-def _first_flaw_of_scalars(values: Any) -> Flaw | None:
-    is_null = to_numpy(values.is_null()) if values.null_count else np.zeros(len(values), np.bool_)
-    is_bad = is_null
-    if pa.types.is_floating(values.type):
-        numbers = to_numpy(values)
-        is_bad = ~np.isfinite(numbers)
-    if not is_bad.any():
-        return None
-    row = int(is_bad.argmax())
-    if is_null[row]:
-        return Flaw(row, "a null")
-    return Flaw(row, "a NaN" if np.isnan(numbers[row]) else "an infinite value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,28 +27,60 @@ class Standardisation:
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
 
-    def apply(self, matrix: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+    def apply(
+        self,
+        matrix: NDArray[np.float64],
+        out: NDArray[np.float32],
+        moves: Sequence[tuple[slice, slice]] = ((slice(None), slice(None)),),
+    ) -> None:
         """Write (x − mean) / deviation to ``out``, and 0 for a constant column.
 
         Args:
             matrix: (rows, n); it is used as working memory.
-            out: (rows, n). What float32 cannot hold becomes infinite in it.
+            out: (rows, n or more). What float32 cannot hold becomes infinite in it.
+            moves: which numbers of a row go where in a row of ``out``.
         """
         is_constant = self.deviation == 0
         divisor = np.where(is_constant, 1, self.deviation)
-        rows = max(1, SLAB_NUMBERS // len(divisor))
+        rows = max(1, SLAB_NUMBERS // max(1, len(divisor)))
         with np.errstate(over="ignore"):
             for first in range(0, len(matrix), rows):
                 slab = matrix[first : first + rows]
                 slab -= self.mean
                 slab /= divisor
                 slab[:, is_constant] = 0
-                out[first : first + rows] = slab
+                for numbers, places in moves:
+                    out[first : first + rows, places] = slab[:, numbers]
+
+
+class Layout(NamedTuple):
+    """Where columns are in a row of X.
+
+    Attributes:
+        widths: how many rows of X each column fills.
+        moves: which numbers of a row of ``to_matrix`` go where.
+        indicators: where it is written which of these numbers are missing.
+        categories: where the categories of which column are.
+    """
+
+    widths: list[int]
+    moves: list[tuple[slice, slice]]
+    indicators: list[tuple[int, int]]
+    categories: list[tuple[slice, Column, Vocabulary]]
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """The columns that fill X, and how they are standardised; stored with the model.
+    """The columns that fill X, and how: numbers are standardised, categories one row of X each.
+
+    A missing number becomes the mean. Where training had some, there is an indicator: one more row
+    of X for this number, after the numbers of its column, which is 1 where it is missing, else 0.
+
+    Args:
+        columns: in the order of X.
+        standardisation: of the numbers of a row, those of the columns that are no categories.
+        indicators: which of these numbers have one, ascending.
+        vocabularies: of the columns of categories.
 
     Raises:
         InputError: a mean or deviation that is not finite, as it is where values are too large
@@ -206,21 +89,55 @@ class Features:
 
     columns: tuple[Column, ...]
     standardisation: Standardisation
+    indicators: tuple[int, ...] = ()
+    vocabularies: tuple[Vocabulary, ...] = ()
 
     def __post_init__(self) -> None:
         standardisation = self.standardisation
         finite = np.isfinite(standardisation.mean) & np.isfinite(standardisation.deviation)
         if not finite.all():
-            name = self._column_at(int(finite.argmin())).name
+            name = column_at(self.number_columns, int(finite.argmin())).name
             raise InputError(
                 f"the values of column {name!r} are too large to standardise; "
-                f"scale them, or choose other columns with --features"
+                f"scale them, or leave the column out with --exclude"
             )
 
-    @property
+    @cached_property
+    def number_columns(self) -> tuple[Column, ...]:
+        """The columns that are no categories."""
+        return tuple(column for column in self.columns if not column.is_category)
+
+    @cached_property
+    def category_columns(self) -> tuple[Column, ...]:
+        """The columns of categories."""
+        return tuple(column for column in self.columns if column.is_category)
+
+    @cached_property
     def size(self) -> int:
         """n[0]."""
-        return sum(column.width for column in self.columns)
+        return sum(self.layout.widths)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where everything is in a row of X."""
+        layout = Layout([], [], [], [])
+        vocabularies = iter(self.vocabularies)
+        start = number = 0
+        for column in self.columns:
+            if column.is_category:
+                vocabulary = next(vocabularies)
+                width = vocabulary.width
+                layout.categories.append((slice(start, start + width), column, vocabulary))
+            else:
+                stop = number + column.width
+                _add_move(layout.moves, number, start, column.width)
+                own = [each for each in self.indicators if number <= each < stop]
+                first = start + column.width
+                layout.indicators.extend((first + place, each) for place, each in enumerate(own))
+                width, number = column.width + len(own), stop
+            layout.widths.append(width)
+            start += width
+        return layout
 
     def fill(
         self,
@@ -229,20 +146,42 @@ class Features:
         where: str,
         out: NDArray[np.float32],
     ) -> None:
-        """Write the standardised columns of a batch to ``out`` (rows, n[0]); see ``to_matrix``.
+        """Write the columns of a batch to ``out`` (rows, n[0]) as X has them; see ``to_matrix``.
 
         Raises:
             InputError: a value that cannot be used, or is too large when standardised.
         """
-        self.standardisation.apply(to_matrix(batch, self.columns, row_numbers, where), out)
-        finite = np.isfinite(out)
-        if not finite.all():
-            row, number = np.argwhere(~finite)[0]
+        layout = self.layout
+        matrix = to_matrix(batch, self.number_columns, row_numbers, where)
+        missing = np.isnan(matrix)
+        if missing.any():
+            np.copyto(matrix, self.standardisation.mean, where=missing)
+        self._applied.apply(matrix, out, layout.moves)
+        for place, number in layout.indicators:
+            out[:, place] = missing[:, number]
+        for places, column, vocabulary in layout.categories:
+            vocabulary.fill(batch.column(column.name), out[:, places])
+        if not all(np.isfinite(out[:, places]).all() for _, places in layout.moves):
+            row, number = np.argwhere(~np.isfinite(out))[0]
+            ends = np.cumsum(layout.widths)
+            column = self.columns[int(ends.searchsorted(number, side="right"))]
             raise InputError(
-                f"column {self._column_at(number).name!r} has a value in row "
+                f"column {column.name!r} has a value in row "
                 f"{row_numbers[row] + 1} of {where} that is too far from those trained on to "
                 f"compute with; correct it or take the row out"
             )
+
+    @cached_property
+    def _applied(self) -> Standardisation:
+        """The standardisation that leaves what is passed through as it is."""
+        is_plain = np.repeat(
+            [column.treatment == "passthrough" for column in self.number_columns],
+            [column.width for column in self.number_columns],
+        ).astype(np.bool_)
+        given = self.standardisation
+        return Standardisation(
+            np.where(is_plain, 0, given.mean), np.where(is_plain, 1, given.deviation)
+        )
 
     def check_schema(self, schema: pa.Schema, name: str) -> None:
         """Check that another table has the columns.
@@ -251,20 +190,44 @@ class Features:
             InputError: one is missing, of another width, or of no usable type.
         """
         for column in self.columns:
-            found = _column(schema, column.name, name)
-            if found is None or found.width != column.width:
+            if column.name not in schema.names:
+                raise missing_column(schema, column.name, name)
+            found = column_of(schema.field(column.name), column.is_category)
+            if found is None or not is_like(found, column):
                 has = type_name(schema.field(column.name).type)
+                what = "category" if column.is_category else "value(s)"
                 raise InputError(
                     f"column {column.name!r} of {name} has type {has}, but the model was trained "
-                    f"with {column.width} {column.kind} value(s) a row there; give such data"
+                    f"with {column.width} {column.kind} {what} a row there; give such data"
                 )
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "columns": [column._asdict() for column in self.columns],
+            "columns": self._columns_to_json(),
             "mean": self.standardisation.mean.tolist(),
             "deviation": self.standardisation.deviation.tolist(),
         }
+
+    def _columns_to_json(self) -> list[dict[str, Any]]:
+        """A column that is standardised has no more than its name, width and kind."""
+        vocabularies = iter(self.vocabularies)
+        number = 0
+        described = []
+        for column in self.columns:
+            each = column._asdict()
+            if column.treatment == "standardise":
+                del each["treatment"]
+            if column.is_category:
+                vocabulary = next(vocabularies)
+                each["categories"] = list(vocabulary.values)
+                each["null"], each["other"] = vocabulary.has_null, vocabulary.has_other
+            else:
+                own = range(number, number + column.width)
+                if indicators := [place for place, n in enumerate(own) if n in self.indicators]:
+                    each["indicators"] = indicators
+                number += column.width
+            described.append(each)
+        return described
 
     @classmethod
     def from_json(cls, value: object) -> "Features":
@@ -274,33 +237,81 @@ class Features:
             InputError: it is not what ``to_json`` writes.
         """
         described = json_object(value, "features", {"columns", "mean", "deviation"})
-        columns = tuple(_column_from_json(column) for column in json_list(described, "columns"))
+        read = [_column_from_json(column) for column in json_list(described, "columns")]
+        columns = tuple(column for column, _, _ in read)
         mean, deviation = (
             np.array([json_number(number, key) for number in json_list(described, key)])
             for key in ("mean", "deviation")
         )
         if not columns or len({column.name for column in columns}) < len(columns):
             raise InputError("its features have no columns, or one twice")
-        if not len(mean) == len(deviation) == sum(column.width for column in columns):
+        width = sum(column.width for column in columns if not column.is_category)
+        if not len(mean) == len(deviation) == width:
             raise InputError("its features do not have one mean and one deviation for each number")
         if (deviation < 0).any():
             raise InputError("its features have a negative deviation")
-        return cls(columns, Standardisation(mean, deviation))
+        indicators: list[int] = []
+        number = 0
+        for column, own, _ in read:
+            indicators += [number + place for place in own]
+            number += 0 if column.is_category else column.width
+        vocabularies = tuple(vocabulary for _, _, vocabulary in read if vocabulary is not None)
+        return cls(columns, Standardisation(mean, deviation), tuple(indicators), vocabularies)
 
-    def _column_at(self, number: int) -> Column:
-        """The column that fills this row of X."""
-        ends = np.cumsum([column.width for column in self.columns])
-        return self.columns[int(ends.searchsorted(number, side="right"))]
+
+def _add_move(moves: list[tuple[slice, slice]], number: int, place: int, width: int) -> None:
+    """Add to what goes where; what follows the last in both is one with it."""
+    if moves and (moves[-1][0].stop, moves[-1][1].stop) == (number, place):
+        number, place, width = (
+            moves[-1][0].start,
+            moves[-1][1].start,
+            width + moves[-1][0].stop - moves[-1][0].start,
+        )
+        moves.pop()
+    moves.append((slice(number, number + width), slice(place, place + width)))
 
 
-def _column_from_json(value: object) -> Column:
-    described = json_object(value, "column", set(Column._fields))
-    name, width, kind = described["name"], described["width"], described["kind"]
+ColumnRead = tuple[Column, list[int], Vocabulary | None]
+"""A column, which of its own numbers have indicators, and its categories."""
+
+
+def _column_from_json(value: object) -> ColumnRead:
+    keys = {"name", "width", "kind"}
+    extra = {"treatment": "standardise", "indicators": []}
+    if isinstance(value, dict):
+        if value.get("treatment") == "category":
+            extra = {"treatment": "category"}
+            keys |= {"categories", "null", "other"}
+        value = extra | value
+    described = json_object(value, "column", keys | set(extra))
+    name, width, kind, treatment = (described[key] for key in Column._fields)
     if not isinstance(name, str) or type(width) is not int or width < 1:
         raise InputError(f"its column {name!r} has a name or a width that is none")
-    if kind not in get_args(Kind):
-        raise InputError(f"its column {name!r} is of the unknown kind {kind!r}")
-    return Column(name, width, kind)
+    for what, each, known in (("kind", kind, Kind), ("treatment", treatment, Treatment)):
+        if each not in get_args(known):
+            raise InputError(f"its column {name!r} is of the unknown {what} {each!r}")
+    column = Column(name, width, kind, treatment)
+    if column.is_category:
+        return column, [], _vocabulary_from_json(column, described)
+    own = json_list(described, "indicators")
+    if any(type(place) is not int or not 0 <= place < width for place in own):
+        raise InputError(f"its column {name!r} has indicators of numbers that it does not have")
+    if own != sorted(set(own)):
+        raise InputError(f"its column {name!r} has indicators that do not ascend")
+    return column, own, None
+
+
+def _vocabulary_from_json(column: Column, described: Mapping[str, Any]) -> Vocabulary:
+    values = json_list(described, "categories")
+    null, other = described["null"], described["other"]
+    if not all(isinstance(value, str) for value in values) or len(set(values)) < len(values):
+        raise InputError(f"the categories of its column {column.name!r} are no different texts")
+    if not isinstance(null, bool) or not isinstance(other, bool):
+        raise InputError(f"its column {column.name!r} has a null or other that is no true or false")
+    vocabulary = Vocabulary(tuple(values), null, other)
+    if column.width != 1 or vocabulary.width == 0:
+        raise InputError(f"its column {column.name!r} has no categories, or more than one a row")
+    return vocabulary
 
 
 def json_object(value: object, what: str, keys: set[str]) -> Mapping[str, Any]:

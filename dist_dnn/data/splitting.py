@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dist_dnn.data.features import first_flaw, missing_column, to_numpy
+from dist_dnn.data.columns import missing_column
 from dist_dnn.data.holdout import Rows, held_out_by_class
+from dist_dnn.data.numbers import first_flaw, to_numpy
 from dist_dnn.data.sources import Source, type_name
 from dist_dnn.data.targets import READ_ROWS, read_target
 from dist_dnn.errors import InputError
@@ -17,11 +18,13 @@ Split = tuple[Rows, Rows | None]
 """The rows to train on, and those to validate on, unless these come from elsewhere or nowhere."""
 
 
-def split(source: Source, target: str, hyperparameters: Hyperparameters, validation: Any) -> Split:
+def split(
+    source: Source, target: str | None, hyperparameters: Hyperparameters, validation: Any
+) -> Split:
     """Split the rows as the hyperparameters say.
 
     Args:
-        target: the column to predict.
+        target: the column to predict; None where the hyperparameters do not stratify.
         validation: the fraction to hold out; anything else is no matter of this source.
 
     Raises:
@@ -45,10 +48,11 @@ def split(source: Source, target: str, hyperparameters: Hyperparameters, validat
 
 
 def _split_by_hash(
-    source: Source, target: str, hyperparameters: Hyperparameters, fraction: float
+    source: Source, target: str | None, hyperparameters: Hyperparameters, fraction: float
 ) -> tuple[Rows, Rows]:
     seed = hyperparameters.seed
     if hyperparameters.stratify:
+        assert target is not None
         classes = _read_classes(source, target, hyperparameters)
         return Rows.marked(held_out_by_class(seed, fraction, classes))
     return (
@@ -76,7 +80,7 @@ def _read_classes(
     return classes
 
 
-def _split_by_column(source: Source, target: str, name: str) -> tuple[Rows, Rows]:
+def _split_by_column(source: Source, target: str | None, name: str) -> tuple[Rows, Rows]:
     if name not in source.schema.names:
         raise missing_column(source.schema, name, source.name)
     where = f"validation column {name!r} of {source.name}"

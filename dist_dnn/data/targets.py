@@ -10,16 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dist_dnn.data.features import (
-    Flaw,
-    first_flaw,
-    json_list,
-    json_number,
-    json_object,
-    missing_column,
-    to_numpy,
-)
+from dist_dnn.data.columns import missing_column
+from dist_dnn.data.features import json_list, json_number, json_object
 from dist_dnn.data.holdout import Rows
+from dist_dnn.data.numbers import Flaw, first_flaw, to_numpy
 from dist_dnn.data.sources import Source, type_name
 from dist_dnn.errors import InputError
 

@@ -13,6 +13,7 @@ from dist_dnn.arithmetic import arithmetic, environment
 from dist_dnn.checkpoint import Surroundings
 from dist_dnn.errors import InputError, RunError
 from dist_dnn.evaluation import Scores
+from dist_dnn.front.explaining import remarks
 from dist_dnn.front.job import check_kept, job_id
 from dist_dnn.front.metrics_server import serving
 from dist_dnn.front.progress import make_progress
@@ -231,6 +232,8 @@ class _Session:
         experiment = prepare(
             group, self.data, self.target, hyperparameters, self.validation, self.test
         )
+        if self.begun is None and experiment.fit is not None:
+            report.begin(remarks(experiment.fit))
         trainer = Trainer(group, experiment, hyperparameters)
         model = experiment.model(trainer.parameters, hyperparameters.shards)
         epochs, state = hyperparameters.epochs, trainer.state

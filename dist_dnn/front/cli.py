@@ -36,6 +36,13 @@ The result does not depend on --workers or --backend, to the last bit. It does d
 choose it once, at the most workers that will ever be used.
 """
 
+DESCRIBE_EXAMPLES = """\
+examples:
+  dist-dnn describe scripts/data/digits.parquet --target digit
+  dist-dnn describe flights.csv --target arr_delay --exclude tailnum --categorical hour,month
+  dist-dnn describe flights.csv --target arr_delay --json
+"""
+
 PLAN_EXAMPLES = """\
 examples:
   dist-dnn plan 784 512 256 10 --batch-size 8192 --workers 64 --bandwidth 10Gb/s
@@ -151,6 +158,7 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     for add in (
         _add_train,
+        _add_describe,
         _add_evaluate,
         _add_predict,
         _add_shapes,
@@ -266,6 +274,11 @@ def _seconds(text: str) -> float:
 _EXPERIMENT: dict[str, dict[str, tuple[Callable[[str], Any], str, str]]] = {
     "data": {
         "features": (_names, "A,B,…", "columns that fill X, in this order (default: all others)"),
+        "exclude": (_names, "A,B,…", "columns that do not"),
+        "categorical": (_names, "A,B,…", "columns of numbers whose values are categories"),
+        "passthrough": (_names, "A,B,…", "columns of numbers that are not standardised"),
+        "max_categories": (int, "N", "values of a column that are categories, the most frequent"),
+        "min_frequency": (float, "X", "part of the rows that such a value makes up at least"),
         "task": (str, "TASK", "auto, binary, multiclass or regression"),
         "validation": (
             float,
@@ -334,26 +347,8 @@ def _add_train(commands: Any) -> None:
     parser.add_argument(
         "--config", metavar="FILE.toml", help="hyperparameters; flags override those of the file"
     )
-    defaults = Hyperparameters().to_mapping()
     for title, flags in _EXPERIMENT.items():
-        group = parser.add_argument_group(title)
-        for name, (convert, metavar, help) in flags.items():
-            if convert is bool:
-                group.add_argument(
-                    _flag(name), action="store_true", default=argparse.SUPPRESS, help=help
-                )
-                continue
-            if name in defaults:
-                value = defaults[name]
-                shown = ",".join(map(str, value)) if isinstance(value, list) else value
-                help = f"{help} (default {shown})"
-            group.add_argument(
-                _flag(name),
-                type=_hyperparameter(name, convert),
-                default=argparse.SUPPRESS,
-                metavar=metavar,
-                help=help,
-            )
+        _add_hyperparameters(parser.add_argument_group(title), flags)
     _add_reach(parser, workers=2)
     survival = parser.add_argument_group("checkpoints and faults (none of these changes a bit)")
     for flag, settings in _SURVIVAL.items():
@@ -377,6 +372,46 @@ def _add_train(commands: Any) -> None:
         choices=("auto", "bar", "lines", "none"),
         help="on standard error; auto is a bar on a terminal, else lines (default %(default)s)",
     )
+
+
+def _add_hyperparameters(group: Any, flags: dict[str, tuple[Any, str, str]]) -> None:
+    defaults = Hyperparameters().to_mapping()
+    for name, (convert, metavar, help) in flags.items():
+        if convert is bool:
+            group.add_argument(
+                _flag(name), action="store_true", default=argparse.SUPPRESS, help=help
+            )
+            continue
+        if name in defaults:
+            value = defaults[name]
+            shown = ",".join(map(str, value)) if isinstance(value, list) else value
+            help = f"{help} (default {shown})"
+        group.add_argument(
+            _flag(name),
+            type=_hyperparameter(name, convert),
+            default=argparse.SUPPRESS,
+            metavar=metavar,
+            help=help,
+        )
+
+
+def _add_describe(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        "describe",
+        _describe,
+        "show what training would do with each column of a table, and why",
+        DESCRIBE_EXAMPLES,
+    )
+    parser.add_argument("data", metavar="DATA", help="a file, a folder of files, or a URI")
+    parser.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    parser.add_argument(
+        "--config", metavar="FILE.toml", help="hyperparameters; flags override those of the file"
+    )
+    shared = {name: _EXPERIMENT["training"][name] for name in ("seed", "shards")}
+    _add_hyperparameters(parser.add_argument_group("data"), _EXPERIMENT["data"] | shared)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    _add_reach(parser, workers=0)
 
 
 def _resume(text: str) -> bool | str:
@@ -570,6 +605,7 @@ def parse_train(arguments: Sequence[str]) -> tuple[Any, dict[str, Any]]:
 
 
 def _hyperparameters_of(chosen: Any) -> dict[str, Any]:
+    """The hyperparameters that flags name."""
     return {
         name: value
         for flags in _EXPERIMENT.values()
@@ -582,6 +618,12 @@ def _train(chosen: Any) -> None:
     from dist_dnn.front.commands import train_command
 
     train_command(chosen, _hyperparameters_of(chosen))
+
+
+def _describe(chosen: Any) -> None:
+    from dist_dnn.front.describe import describe_command
+
+    describe_command(chosen, _hyperparameters_of(chosen))
 
 
 def _evaluate(chosen: Any) -> None:

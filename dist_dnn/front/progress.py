@@ -31,6 +31,10 @@ class Lines(Silent):
     def __init__(self) -> None:
         self._epochs = 0
 
+    def begin(self, lines: list[str]) -> None:
+        for line in lines:
+            say(line)
+
     def resume(self, step: int) -> None:
         say(f"going on after step {step}")
 

@@ -1,0 +1,65 @@
+"""What the training rows make of the chosen columns: statistics and categories, by all workers."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dist_dnn.data.columns import Column
+from dist_dnn.data.features import Features, Standardisation
+from dist_dnn.data.statistics import measure
+from dist_dnn.data.vocabularies import Found, find
+from dist_dnn.rounds import Group
+
+
+class Fit(NamedTuple):
+    """What was found in the training rows.
+
+    Attributes:
+        m: how many they are.
+        features: how the columns fill X.
+        missing: in how many rows each of their numbers is missing, (n,).
+        found: in each column of categories.
+        others: the standardisation of the numbers that are no features.
+    """
+
+    m: int
+    features: Features
+    missing: NDArray[np.int64]
+    found: list[Found]
+    others: Standardisation
+
+
+def fit(
+    group: Group,
+    dataset: str,
+    columns: tuple[Column, ...],
+    m: int,
+    min_frequency: float,
+    max_categories: int,
+    others: tuple[Column, ...] = (),
+) -> Fit:
+    """Measure the columns of a loaded data set.
+
+    Args:
+        m: its rows.
+        min_frequency, max_categories: see ``find``.
+        others: columns of numbers that are measured, but are no features.
+
+    Raises:
+        InputError: a value that cannot be used, with its column and row.
+    """
+    categories = [column for column in columns if column.is_category]
+    numbers = [column for column in columns if not column.is_category]
+    found = find(group, dataset, categories, m, min_frequency, max_categories)
+    measured = measure(group, dataset, (*numbers, *others), m)
+    mean, deviation = measured.standardisation.mean, measured.standardisation.deviation
+    n = sum(column.width for column in numbers)
+    missing = measured.missing[:n]
+    features = Features(
+        columns,
+        Standardisation(mean[:n], deviation[:n]),
+        tuple(np.flatnonzero((missing > 0) & (missing < m)).tolist()),
+        tuple(each.vocabulary for each in found),
+    )
+    return Fit(m, features, missing, found, Standardisation(mean[n:], deviation[n:]))
