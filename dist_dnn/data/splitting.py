@@ -1,5 +1,6 @@
 """How the rows of a source are split into those to train on and those to validate on."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -72,11 +73,8 @@ def _read_classes(
             f"regression: leave it out, or say --task multiclass"
         )
     classes = np.zeros(source.rows, np.int32)
-    start = 0
-    for batch in source.batches([target], 0, source.rows, READ_ROWS):
-        numbers = np.arange(start, start + batch.num_rows)
-        classes[numbers] = aim.encode(batch.column(0), numbers, source.name)
-        start += batch.num_rows
+    for numbers, values in _pieces(source, target):
+        classes[numbers] = aim.encode(values, numbers, source.name)
     return classes
 
 
@@ -93,13 +91,20 @@ def _split_by_column(source: Source, target: str | None, name: str) -> tuple[Row
             f"to validate on and false in the others"
         )
     mask = np.zeros(source.rows, np.bool_)
-    start = 0
-    for batch in source.batches([name], 0, source.rows, READ_ROWS):
-        flaw = first_flaw(batch.column(0))
+    for numbers, values in _pieces(source, name):
+        flaw = first_flaw(values)
         if flaw is not None:
             raise InputError(
-                f"the {where} has {flaw.what} in row {start + flaw.row + 1}; say true or false"
+                f"the {where} has {flaw.what} in row {numbers[flaw.row] + 1}; say true or false"
             )
-        mask[start : start + batch.num_rows] = to_numpy(batch.column(0))
-        start += batch.num_rows
+        mask[numbers] = to_numpy(values)
     return Rows.marked(mask)
+
+
+def _pieces(source: Source, column: str) -> Iterator[tuple[NDArray[np.int64], Any]]:
+    """A column by pieces, with the numbers of their rows."""
+    start = 0
+    for batch in source.batches([column], 0, source.rows, READ_ROWS):
+        stop = start + batch.num_rows
+        yield np.arange(start, stop), batch.column(0)
+        start = stop
