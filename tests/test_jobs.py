@@ -291,6 +291,25 @@ def test_a_cluster_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None
     assert stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("failing", ["version", "jobs"])
+def test_the_password_of_the_dashboard_is_not_shown(
+    failing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(path: str) -> Answer:
+        if failing not in path:
+            return VERSION
+        return Answer(500, f"{address}{path} is broken")
+
+    with dashboard(answer) as (url, _):
+        address = url.replace("://", "://user:sekret@")
+        status, stdout, stderr = jobs(capsys, "list", "--address", address)
+    assert (status, stdout) == (1, "")
+    assert stderr.startswith(f"error: the Ray cluster at {url} ")
+    assert "500" in stderr
+    assert "sekret" not in stderr
+    assert stderr.count("\n") == 1
+
+
 def test_another_version_of_ray(capsys: pytest.CaptureFixture[str]) -> None:
     old = Answer(200, json.dumps({"version": "4", "ray_version": "2.9.0"}))
     with dashboard(lambda path: old) as (url, seen):
