@@ -187,8 +187,15 @@ class Answer(NamedTuple):
     text: str
 
 
-Seen = list[tuple[str, str | None]]
-"""The path and the Authorization of each request."""
+class Request(NamedTuple):
+    """What is asked for."""
+
+    path: str
+    authorization: str | None
+    body: bytes
+
+
+Seen = list[Request]
 
 
 @contextmanager
@@ -199,7 +206,8 @@ def dashboard(answer: Callable[[str], Answer | None]) -> Iterator[tuple[str, See
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            seen.append((self.path, self.headers.get("Authorization")))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            seen.append(Request(self.path, self.headers.get("Authorization"), body))
             given = answer(self.path)
             if given is None:
                 over.wait()
@@ -208,6 +216,8 @@ def dashboard(answer: Callable[[str], Answer | None]) -> Iterator[tuple[str, See
             self.send_header("Content-Length", str(len(given.text.encode())))
             self.end_headers()
             self.wfile.write(given.text.encode())
+
+        do_POST = do_GET
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass
@@ -261,8 +271,8 @@ def test_the_token_travels_in_a_header_alone(
         status, stdout, stderr = jobs(capsys, "list", "--address", url)
     assert (status, stderr) == (0, "")
     assert TOKEN not in stdout
-    assert {authorization for _, authorization in seen} == {f"Bearer {TOKEN}"}
-    assert TOKEN not in "".join(path for path, _ in seen)
+    assert {request.authorization for request in seen} == {f"Bearer {TOKEN}"}
+    assert TOKEN not in "".join(request.path for request in seen)
 
 
 @pytest.mark.parametrize("text", ["<html>", "{}", "7"])
@@ -316,7 +326,7 @@ def test_another_version_of_ray(capsys: pytest.CaptureFixture[str]) -> None:
         status, stdout, stderr = jobs(capsys, "submit", "--address", url, "--", *TRAIN)
     assert (status, stdout) == (1, "")
     assert stderr.startswith(f"error: the cluster at {url} runs Ray 2.9.0, which ")
-    assert {path for path, _ in seen} == {"/api/version"}  # nothing was uploaded
+    assert {request.path for request in seen} == {"/api/version"}  # nothing was uploaded
 
 
 def test_a_job_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -367,6 +377,53 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     assert "secret" not in stdout
     assert [each["exit_status"] for each in json.loads(stdout)] == [143, 0, 137]
+
+
+def cluster_of(*known: dict[str, Any]) -> Callable[[str], Answer]:
+    """What the dashboard of a cluster answers that has these jobs, and takes every other one."""
+
+    def answer(path: str) -> Answer:
+        if "version" in path:
+            return VERSION
+        if "packages" in path:  # it has them all
+            return Answer(200, "")
+        if path == "/api/jobs/":
+            return Answer(200, json.dumps(known))
+        [job] = [each for each in known if path == f"/api/jobs/{each['submission_id']}"]
+        return Answer(200, json.dumps(job))
+
+    return answer
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+@pytest.mark.parametrize(
+    "command", [("resume", "one"), ("fetch", "one", "--to", "new"), ("submit", "--", *TRAIN)]
+)
+def test_a_run_has_one_job_at_a_time(
+    command: tuple[str, ...],
+    state: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = SECRET.replace("secret", "newer")
+    again = submission([*TRAIN[:-1], out, "--resume=auto"])
+    known = (
+        listed(submission_id="one", status="STOPPED"),
+        listed(submission_id="two", status=state, metadata={KEY: again.to_json()}),
+        listed(submission_id="other", status=state, metadata={}),
+    )
+    with dashboard(cluster_of(*known)) as (url, seen):
+        name, *others = command
+        assert jobs(capsys, name, "--address", url, *others) == (
+            2,
+            "",
+            f"error: job two is {state.lower()}, with the same run s3://bucket/runs/digits: wait "
+            "until it has ended, or stop it by `dist-dnn jobs stop two`\n",
+        )
+    assert not [request for request in seen if request.body]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.filterwarnings("ignore:ssl=None is deprecated")  # it is Ray that says so

@@ -55,6 +55,7 @@ def _submitted(jobs: Any, asked: Submission) -> str:
             f"the cluster at {jobs.url} runs Ray {jobs.ray_version}, which this version of "
             f"dist_dnn does not work with; the extra `ray` says with which it does"
         )
+    _check_free(jobs, asked)
     id = f"{asked.name}-{secrets.token_hex(4)}"
     with TemporaryDirectory(prefix="dist_dnn-") as name:
         folder = Path(name)
@@ -245,11 +246,25 @@ def _ended(jobs: Any, id: str) -> tuple[Any, Submission]:
     return job, ours
 
 
+def _check_free(jobs: Any, ours: Submission) -> None:
+    """Raise InputError where a job that has not ended has the run of this one."""
+    for job in jobs.all():
+        other = Submission.from_metadata(job.metadata)
+        if other is not None and other.run == ours.run and not job.is_over:
+            id = printable(job.id)
+            raise InputError(
+                f"job {id} is {job.state}, with the same run {location_name(ours.out)}: wait until "
+                f"it has ended, or stop it by `dist-dnn jobs stop {id}`"
+            )
+
+
 def _fetch(chosen: Any) -> int:
     target = LocalFolder(Path(chosen.to), "--to")
     if target.is_there():
         raise InputError(f"{target.name} exists: choose another --to, or move it away")
-    _, ours = _ended(_jobs(chosen), chosen.id)
+    jobs = _jobs(chosen)
+    _, ours = _ended(jobs, chosen.id)
+    _check_free(jobs, ours)
     copy_run(open_folder(ours.out), target)
     say(f"run in {target.name}; next: dist-dnn evaluate {target.name} DATA")
     return 0

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from dist_dnn import __version__
-from dist_dnn.data.sources import is_uri, location_name
+from dist_dnn.data.sources import is_uri, location_name, without_password
 from dist_dnn.errors import InputError
 from dist_dnn.front.api import check_keep, import_launch, no_target, run_name
 from dist_dnn.front.commands import read_experiment
@@ -46,6 +46,11 @@ class Submission:
     def command(self) -> str:
         """What the job's shell runs."""
         return shlex.join(["python", "-m", "dist_dnn", "train", *self.arguments])
+
+    @property
+    def run(self) -> str:
+        """What two jobs have in common that write the same run, whatever their passwords are."""
+        return without_password(self.out).rstrip("/")
 
     @property
     def shown(self) -> list[str]:
