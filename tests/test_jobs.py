@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
@@ -19,15 +21,15 @@ from typing import Any, NamedTuple
 import pytest
 from stores import Bucket, s3_server
 
-from dist_dnn import Hyperparameters, stopping, train
-from dist_dnn.errors import InputError
+from dist_dnn import Hyperparameters, __version__, stopping, train
+from dist_dnn.errors import InputError, RunError
 from dist_dnn.front.cli import run
 from dist_dnn.front.jobs import copy_run
 from dist_dnn.front.packing import pinned_dependencies, supports_ray, write_wheel
 from dist_dnn.front.submission import KEY, Submission, submission
 from dist_dnn.model import Model
 from dist_dnn.storage import LocalFolder, open_folder
-from workers.ray_jobs import Jobs
+from workers.ray_jobs import Job, Jobs
 
 pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -149,6 +151,9 @@ def test_what_is_resumed() -> None:
 def test_what_the_cluster_keeps_of_it() -> None:
     asked = submission(TRAIN)
     assert Submission.from_metadata({KEY: asked.to_json()}) == asked
+    submitted = replace(asked, pins=("numpy==2.0.0",))
+    assert Submission.from_metadata({KEY: submitted.to_json()}) == submitted
+    assert submitted.resumed(workers=2).pins == submitted.pins
 
 
 @pytest.mark.parametrize(
@@ -157,6 +162,8 @@ def test_what_the_cluster_keeps_of_it() -> None:
         "", "7", "null", "{}", '{"arguments": [1], "out": "/r", "config": null, "version": "1"}',
         '{"arguments": null, "out": "/r", "config": null, "version": "1"}',
         '{"arguments": [], "out": "/r", "config": 7, "version": "1"}',
+        '{"arguments": [], "out": "/r", "config": null, "version": "1", "pins": null}',
+        '{"arguments": [], "out": "/r", "config": null, "version": "1", "pins": [1]}',
     ],
 )  # fmt: skip
 def test_what_others_keep_is_none_of_ours(kept: str) -> None:
@@ -380,7 +387,8 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def cluster_of(*known: dict[str, Any]) -> Callable[[str], Answer]:
-    """What the dashboard of a cluster answers that has these jobs, and takes every other one."""
+    """What the dashboard of a cluster with these jobs answers, which takes another one."""
+    at_jobs = iter([known, {"submission_id": "new", "job_id": "new"}])  # listed, then submitted
 
     def answer(path: str) -> Answer:
         if "version" in path:
@@ -388,7 +396,7 @@ def cluster_of(*known: dict[str, Any]) -> Callable[[str], Answer]:
         if "packages" in path:  # it has them all
             return Answer(200, "")
         if path == "/api/jobs/":
-            return Answer(200, json.dumps(known))
+            return Answer(200, json.dumps(next(at_jobs)))
         [job] = [each for each in known if path == f"/api/jobs/{each['submission_id']}"]
         return Answer(200, json.dumps(job))
 
@@ -445,6 +453,26 @@ def test_a_log_that_is_cut_off_is_no_end_of_the_job(capsys: pytest.CaptureFixtur
         )
 
 
+@pytest.mark.parametrize("changes", [{}, {"metadata": {}}])
+def test_passwords_in_two_pieces_of_a_log_are_not_shown(
+    changes: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def follow(self: Jobs, id: str, write: Callable[[str], object]) -> Job:
+        for piece in ("begun\nto s3://key:sec", "ret@bucket/runs", "\nfrom s3://key:", "secret@b"):
+            write(piece)
+            shown.append(capsys.readouterr().out)
+        return self.get(id)
+
+    monkeypatch.setattr(Jobs, "follow", follow)
+    known = listed(status="SUCCEEDED", **changes)
+    with dashboard(cluster_of(known)) as (url, _):
+        status, rest, _ = jobs(capsys, "logs", "digits-00000000", "--follow", "--address", url)
+    assert status == 0
+    assert [*shown, rest] == ["begun\n", "", "to s3://bucket/runs\n", "", "from s3://b"]
+
+
 def test_a_signal_that_comes_inside_of_the_client_is_not_lost() -> None:
     async def tail(id: str) -> AsyncIterator[str]:
         with suppress(BaseException):  # as libraries do
@@ -458,6 +486,65 @@ def test_a_signal_that_comes_inside_of_the_client_is_not_lost() -> None:
     with stopping.handled(), pytest.raises(stopping.Stopped):
         followed.follow("digits-00000000", said.append)
     assert said == ["a line"]
+
+
+@pytest.mark.parametrize("kept", [["numpy==2.0.0", "pyarrow==17.0.0"], None])
+def test_a_resumed_job_has_the_versions_of_the_one_before(
+    kept: list[str] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of this machine where none are known."""
+    begun = json.loads(submission(TRAIN).to_json())
+    begun |= {"version": "0.1", "pins": kept}
+    if kept is None:
+        del begun["pins"]
+    known = listed(submission_id="one", status="STOPPED", metadata={KEY: json.dumps(begun)})
+    with dashboard(cluster_of(known)) as (url, seen):
+        status, stdout, stderr = jobs(capsys, "resume", "one", "--address", url)
+    assert (status, stderr) == (0, "")
+    [asked] = [json.loads(request.body) for request in seen if request.body]
+    assert asked["submission_id"] == stdout.strip()
+    *pins, wheel = asked["runtime_env"]["pip"]["packages"]
+    assert pins == (kept or pinned_dependencies())
+    assert f"/dist_dnn-{__version__}" in wheel
+    resumed = Submission.from_metadata(asked["metadata"])
+    assert resumed is not None
+    assert (list(resumed.pins), resumed.version) == (pins, __version__)
+
+
+UNKNOWN = r"; job (digits-[0-9a-f]{8}) may have been submitted: `dist-dnn jobs status \1` tells"
+
+
+def test_the_name_of_a_job_that_may_have_been_submitted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(self: Jobs, id: str, *others: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(Jobs, "submit", submit)
+    failure: BaseException = RunError("no answer")
+    with dashboard(cluster_of()) as (url, _):
+        status, stdout, stderr = jobs(capsys, "submit", "--address", url, "--", *TRAIN)
+    assert (status, stdout) == (1, "")
+    assert re.fullmatch(f"error: no answer{UNKNOWN}\n", stderr)
+    failure = stopping.Stopped(signal.SIGINT)
+    with dashboard(cluster_of()) as (url, _), pytest.raises(stopping.Stopped) as stopped:
+        jobs(capsys, "submit", "--address", url, "--", *TRAIN)
+    assert re.fullmatch(UNKNOWN, f"; {stopped.value.__notes__[0]}")
+
+
+def test_the_name_of_a_job_where_nobody_reads_standard_output() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with dashboard(cluster_of()) as (url, _):
+        done = subprocess.run(
+            [sys.executable, "-m", "dist_dnn", "jobs", "submit", "--address", url, "--", *TRAIN],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    os.close(writing)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error: .*Broken pipe{UNKNOWN}\n", done.stderr)
 
 
 # fetching

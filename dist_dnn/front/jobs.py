@@ -4,8 +4,9 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,21 +57,34 @@ def _submitted(jobs: Any, asked: Submission) -> str:
             f"dist_dnn does not work with; the extra `ray` says with which it does"
         )
     _check_free(jobs, asked)
+    asked = replace(asked, pins=asked.pins or tuple(pinned_dependencies()))
     id = f"{asked.name}-{secrets.token_hex(4)}"
     with TemporaryDirectory(prefix="dist_dnn-") as name:
         folder = Path(name)
         wheel = write_wheel(folder)
         asked.write_config(folder)
-        pip = [*pinned_dependencies(), f"{UPLOADED}/{wheel.name}"]
-        jobs.submit(id, asked.command, folder, pip, {KEY: asked.to_json()})
-    print(id, flush=True)
+        pip = [*asked.pins, f"{UPLOADED}/{wheel.name}"]
+        with _named(id):
+            jobs.submit(id, asked.command, folder, pip, {KEY: asked.to_json()})
+            print(id, flush=True)
     return id
+
+
+@contextmanager
+def _named(id: str) -> Iterator[None]:
+    """A context that submits a job; what ends it says the name, which nobody else knows."""
+    try:
+        yield
+    except (stopping.Stopped, RunError, OSError) as error:
+        error.add_note(f"job {id} may have been submitted: `dist-dnn jobs status {id}` tells")
+        raise
 
 
 def _follow(jobs: Any, id: str, asked: Submission) -> int:
     """Show on standard error what a job says until it has ended; gives its exit status."""
     try:
-        job = jobs.follow(id, _writer(sys.stderr, asked))
+        with _writer(sys.stderr, asked) as write:
+            job = jobs.follow(id, write)
     except stopping.Stopped as stopped:
         stopped.add_note(
             f"job {id} goes on: follow it by `dist-dnn jobs logs {id} --follow`, stop it by "
@@ -82,13 +96,27 @@ def _follow(jobs: Any, id: str, asked: Submission) -> int:
     return int(job.exit_status)
 
 
-def _writer(stream: Any, ours: Submission | None) -> Callable[[str], None]:
-    """What writes lines of a job's log to a stream at once, but for passwords."""
+@contextmanager
+def _writer(stream: Any, ours: Submission | None) -> Iterator[Callable[[str], None]]:
+    """A context for what writes a job's log to a stream, line by line, but for passwords.
+
+    It is given the log in pieces, which may end inside of a URI: what follows the last end of a
+    line waits for the next piece, or for the end of the context.
+    """
+    rest = ""
 
     def write(text: str) -> None:
+        nonlocal rest
+        lines, end, rest = (rest + text).rpartition("\n")
+        show(lines + end)
+
+    def show(text: str) -> None:
         print(_hidden(text, ours), end="", file=stream, flush=True)
 
-    return write
+    try:
+        yield write
+    finally:
+        show(rest)
 
 
 def _hidden(text: str, ours: Submission | None) -> str:
@@ -193,11 +221,12 @@ def _progress(out: str) -> dict[str, Any]:
 
 def _logs(chosen: Any) -> int:
     jobs = _jobs(chosen)
-    write = _writer(sys.stdout, Submission.from_metadata(jobs.get(chosen.id).metadata))
-    if chosen.follow:
-        jobs.follow(chosen.id, write)
-    else:
-        write(jobs.log(chosen.id))
+    ours = Submission.from_metadata(jobs.get(chosen.id).metadata)
+    with _writer(sys.stdout, ours) as write:
+        if chosen.follow:
+            jobs.follow(chosen.id, write)
+        else:
+            write(jobs.log(chosen.id))
     return 0
 
 

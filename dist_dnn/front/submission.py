@@ -35,12 +35,14 @@ class Submission:
         out: the run.
         config: what the file of --config holds, which travels along.
         version: of the package that submitted it.
+        pins: what that needs, in versions that compute the same bits; empty before it is submitted.
     """
 
     arguments: tuple[str, ...]
     out: str
     config: str | None = None
     version: str = __version__
+    pins: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -107,14 +109,16 @@ class Submission:
             given = json.loads(metadata[KEY])
             arguments, out = given["arguments"], given["out"]
             config, version = given["config"], given["version"]
+            pins = given.get("pins", [])  # earlier versions kept none
         except (KeyError, TypeError, ValueError):
             return None
-        texts = [*arguments, out, version] if isinstance(arguments, list) else [None]
-        if not all(isinstance(each, str) for each in texts):
+        if not isinstance(arguments, list) or not isinstance(pins, list):
+            return None
+        if not all(isinstance(each, str) for each in (*arguments, out, version, *pins)):
             return None
         if not isinstance(config, str | None):
             return None
-        return cls(tuple(arguments), out, config, version)
+        return cls(tuple(arguments), out, config, version, tuple(pins))
 
 
 def submission(command: Sequence[str]) -> Submission:
