@@ -158,6 +158,11 @@ def _checked(arguments: Sequence[str]) -> Any:
         raise InputError(
             "a job joins the cluster that it runs on: give --address before the --, to submit it"
         )
+    if chosen.metrics_port is not None:
+        raise InputError(
+            "a job has no --metrics-port: leave that out; its cluster exports the same gauges, as "
+            "ray_dist_dnn_…"
+        )
     _check_settings(chosen)
     if not chosen.resume:
         if target is None:
