@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -555,6 +556,51 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "run"
     train(str(DIGITS), "digit", Hyperparameters(hidden=(8,), epochs=1), workers=0, out=out)
     return out
+
+
+KNOWN = {"state", "epoch", "step", "started", "updated", "error", "digest", "problem"}
+
+
+@pytest.mark.parametrize(
+    ("out", "problem"),
+    [
+        (None, "the job was not submitted by `dist-dnn jobs`"),
+        ("/nowhere", "its files are not there, or not seen from this machine"),
+        ("nothing://key:secret@there", "nothing://there"),
+        ("broken", "there is no metrics.jsonl"),
+        ("trained", None),
+    ],
+)
+def test_the_progress_of_a_job(
+    out: str | None,
+    problem: str | None,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It has the same keys, whatever is known."""
+    shutil.copytree(trained, tmp_path / "broken")
+    (tmp_path / "broken" / "metrics.jsonl").unlink()
+    places = {"trained": str(trained), "broken": str(tmp_path / "broken")}
+    metadata = {}
+    if out is not None:
+        metadata = {KEY: replace(submission(TRAIN), out=places.get(out, out)).to_json()}
+    with dashboard(cluster_of(listed(metadata=metadata))) as (url, _):
+        command = ("status", "digits-00000000", "--address", url)
+        status, stdout, stderr = jobs(capsys, *command, "--json")
+        assert (status, stderr) == (0, "")
+        shown = jobs(capsys, *command)[1]
+    assert "secret" not in stdout + shown
+    progress = json.loads(stdout)["progress"]
+    assert progress.keys() == KNOWN
+    if problem is None:
+        assert (progress["state"], progress["epoch"], progress["problem"]) == ("completed", 1, None)
+        assert progress["digest"] == Model.load(str(trained)).digest
+        assert re.search("^run's state +completed$", shown, re.M)
+    else:
+        assert problem in progress["problem"]
+        assert {progress[name] for name in KNOWN - {"problem"}} == {None}
+        assert "run's problem" in shown
 
 
 def content(folder: Path) -> dict[str, bytes]:

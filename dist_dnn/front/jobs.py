@@ -188,7 +188,7 @@ def _status(chosen: Any) -> int:
     job = _jobs(chosen).get(chosen.id)
     described = _described(job)
     ours = Submission.from_metadata(job.metadata)
-    progress = _progress(ours.out) if ours else {}
+    progress = _progress(ours)
     if chosen.json:
         print(json.dumps(described | {"progress": progress}, indent=2))
         return 0
@@ -201,22 +201,22 @@ def _status(chosen: Any) -> int:
     return 0
 
 
-def _progress(out: str) -> dict[str, Any]:
-    """How far a run has come, as its files say, or why they cannot be read."""
+def _progress(ours: Submission | None) -> dict[str, Any]:
+    """How far a run has come, as its files say; where they say nothing, why they do not."""
+    unknown = dict.fromkeys((*IN_STATUS, "digest", "problem"))
+    if ours is None:
+        return unknown | {"problem": "the job was not submitted by `dist-dnn jobs`"}
     try:
-        folder = open_folder(out)
+        folder = open_folder(ours.out)
         if not folder.is_there():
-            return {"files": "not there yet, or not seen from this machine"}
+            return unknown | {"problem": "its files are not there, or not seen from this machine"}
     except InputError as error:
-        return {"files": f"cannot be read: {error}"}
+        return unknown | {"problem": printable(_hidden(str(error), ours))}
     look = look_at(folder)
     if look.state == BROKEN:
-        return {"files": f"cannot be read: {look.problem}"}
-    digest = look.epochs[-1]["digest"] if look.epochs else None
-    return {name: look.status.get(name) for name in IN_STATUS} | {
-        "state": look.state,
-        "digest": digest,
-    }
+        return unknown | {"problem": look.problem}
+    known = {name: look.status.get(name) for name in IN_STATUS} | {"state": look.state}
+    return unknown | known | {"digest": look.epochs[-1]["digest"] if look.epochs else None}
 
 
 def _logs(chosen: Any) -> int:
