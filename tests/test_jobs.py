@@ -277,10 +277,19 @@ def test_the_token_travels_in_a_header_alone(
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # the mode is not asked for
     with dashboard(lambda path: VERSION if "version" in path else Answer(200, "[]")) as (url, seen):
         status, stdout, stderr = jobs(capsys, "list", "--address", url)
-    assert (status, stderr) == (0, "")
-    assert TOKEN not in stdout
+    assert (status, stdout) == (0, "")
+    assert stderr == f"there are no jobs on the cluster at {url}\n"
     assert {request.authorization for request in seen} == {f"Bearer {TOKEN}"}
     assert TOKEN not in "".join(request.path for request in seen)
+
+
+def test_no_jobs_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with dashboard(cluster_of()) as (url, _):
+        assert jobs(capsys, "list", "--json", "--address", url) == (
+            0,
+            "[]\n",
+            f"there are no jobs on the cluster at {url}\n",
+        )
 
 
 @pytest.mark.parametrize("text", ["<html>", "{}", "7"])
@@ -375,7 +384,7 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     with dashboard(lambda path: VERSION if "version" in path else answer) as (url, _):
         assert jobs(capsys, "list", "--address", url) == (
             0,
-            "JOB              STATE      SUBMITTED             TOOK     RUN\n"
+            "job              state      submitted             took     run\n"
             "digits-00000000  stopped    2023-11-14T22:13:20Z  0:00:07  s3://bucket/runs/digits\n"
             "other            succeeded  2023-11-14T22:14:10Z  0:00:00  -\n"
             "late             failed     2023-11-14T22:15:00Z  1:01:01  s3://bucket/runs/digits\n",
@@ -383,6 +392,7 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
         )
         status, stdout, _ = jobs(capsys, "list", "--json", "--address", url)
     assert status == 0
+    assert stdout.count("\n") == 1
     assert "secret" not in stdout
     assert [each["exit_status"] for each in json.loads(stdout)] == [143, 0, 137]
 

@@ -142,16 +142,19 @@ def _message(job: Any) -> str:
 
 
 def _list(chosen: Any) -> int:
-    found = [_described(job) for job in _jobs(chosen).all()]
+    jobs = _jobs(chosen)
+    found = [_described(job) for job in jobs.all()]
     if chosen.json:
-        print(json.dumps(found, indent=2))
-        return 0
-    columns = ("JOB", "STATE", "SUBMITTED", "TOOK", "RUN")
-    rows = [
-        (each["job"], each["state"], each["submitted"], _took(each), each["run"] or "-")
-        for each in found
-    ]
-    print_table([columns, *rows], right=())
+        print(json.dumps(found))
+    elif found:
+        columns = ("job", "state", "submitted", "took", "run")
+        rows = [
+            (each["job"], each["state"], each["submitted"], _took(each), each["run"] or "-")
+            for each in found
+        ]
+        print_table([columns, *rows], right=())
+    if not found:
+        say(f"there are no jobs on the cluster at {jobs.url}")
     return 0
 
 
@@ -190,7 +193,7 @@ def _status(chosen: Any) -> int:
     ours = Submission.from_metadata(job.metadata)
     progress = _progress(ours)
     if chosen.json:
-        print(json.dumps(described | {"progress": progress}, indent=2))
+        print(json.dumps(described | {"progress": progress}))
         return 0
     shown = {
         name.replace("_", " "): value for name, value in described.items() if name != "arguments"
