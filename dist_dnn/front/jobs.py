@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dist_dnn import stopping
 from dist_dnn.data.sources import location_name, printable, without_password
@@ -25,6 +25,9 @@ from dist_dnn.run_states import BROKEN
 from dist_dnn.storage import Folder, LocalFolder, Unsound, open_folder
 from dist_dnn.tracking import STATUS_FILE
 
+if TYPE_CHECKING:
+    from workers.ray_jobs import Job, Jobs
+
 IN_STATUS = ("state", "epoch", "step", "started", "updated", "error")
 """What is shown of a run's status.json."""
 
@@ -32,7 +35,7 @@ LONGEST_MESSAGE = 400
 """So much of what Ray says of a failure fits a line."""
 
 
-def _jobs(chosen: Any) -> Any:
+def _jobs(chosen: Any) -> "Jobs":
     """The cluster's jobs."""
     import_launch()  # so that the package `workers` is known to be ours
     from workers.ray_jobs import Jobs
@@ -47,7 +50,7 @@ def _submit(chosen: Any) -> int:
     return _follow(jobs, id, asked) if chosen.wait else 0
 
 
-def _submitted(jobs: Any, asked: Submission) -> str:
+def _submitted(jobs: "Jobs", asked: Submission) -> str:
     """Submit a job, and print its name."""
     from workers.ray_jobs import UPLOADED
 
@@ -80,7 +83,7 @@ def _named(id: str) -> Iterator[None]:
         raise
 
 
-def _follow(jobs: Any, id: str, asked: Submission) -> int:
+def _follow(jobs: "Jobs", id: str, asked: Submission) -> int:
     """Show on standard error what a job says until it has ended; gives its exit status."""
     try:
         with _writer(sys.stderr, asked) as write:
@@ -93,11 +96,11 @@ def _follow(jobs: Any, id: str, asked: Submission) -> int:
         raise
     if job.exit_status:
         complain(f"job {id} {_how_it_ended(job)}")
-    return int(job.exit_status)
+    return job.exit_status or 0
 
 
 @contextmanager
-def _writer(stream: Any, ours: Submission | None) -> Iterator[Callable[[str], None]]:
+def _writer(stream: TextIO, ours: Submission | None) -> Iterator[Callable[[str], None]]:
     """A context for what writes a job's log to a stream, line by line, but for passwords.
 
     It is given the log in pieces, which may end inside of a URI: what follows the last end of a
@@ -124,15 +127,15 @@ def _hidden(text: str, ours: Submission | None) -> str:
     return without_password(ours.hidden(text) if ours else text)
 
 
-def _how_it_ended(job: Any) -> str:
+def _how_it_ended(job: "Job") -> str:
     if job.state == "stopped":
         return f"was stopped: `dist-dnn jobs resume {job.id}` goes on with its run"
-    if job.exit_status > 1 or "exit code 1" in job.message:  # its own words are in its log
+    if job.exit_status != 1 or "exit code 1" in job.message:  # its own words are in its log
         return f"failed with exit status {job.exit_status}"
     return f"failed: {_message(job)}"
 
 
-def _message(job: Any) -> str:
+def _message(job: "Job") -> str:
     """What Ray says of a job, on a line; of pip's many lines those that count."""
     message = job.message.partition(", last available logs")[0]
     lines = _hidden(message, Submission.from_metadata(job.metadata)).splitlines()
@@ -158,7 +161,7 @@ def _list(chosen: Any) -> int:
     return 0
 
 
-def _described(job: Any) -> dict[str, Any]:
+def _described(job: "Job") -> dict[str, Any]:
     """A job as JSON says it."""
     ours = Submission.from_metadata(job.metadata)
     return {
@@ -260,7 +263,7 @@ def _resume(chosen: Any) -> int:
     return 0
 
 
-def _ended(jobs: Any, id: str) -> tuple[Any, Submission]:
+def _ended(jobs: "Jobs", id: str) -> tuple["Job", Submission]:
     """A job of ours that has ended, and what it was.
 
     Raises:
@@ -278,7 +281,7 @@ def _ended(jobs: Any, id: str) -> tuple[Any, Submission]:
     return job, ours
 
 
-def _check_free(jobs: Any, ours: Submission) -> None:
+def _check_free(jobs: "Jobs", ours: Submission) -> None:
     """Raise InputError where a job that has not ended has the run of this one."""
     for job in jobs.all():
         other = Submission.from_metadata(job.metadata)
