@@ -871,6 +871,11 @@ CASES |= {
         "a job joins the cluster that it runs on: give --address before the --, to submit it",
         "--address auto",
     ),
+    "a job with a port for its gauges": job_case(
+        "a job has no --metrics-port: leave that out; its cluster exports the same gauges, as "
+        "ray_dist_dnn_…",
+        "--metrics-port 70000",
+    ),
     "a job without workers": job_case(
         "a job needs workers: give --workers 1 or more", "--workers 0"
     ),

@@ -87,7 +87,9 @@ def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", [-1, 65536, "80", True])
-def test_a_port_that_is_none(port: Any) -> None:
+def test_a_port_that_is_none(port: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known before there are workers."""
+    monkeypatch.setattr("workers.launch.run", lambda *_: pytest.fail("something was started"))
     with pytest.raises(InputError, match="metrics_port must be a whole number from 0 to 65535"):
         train(DIGITS, "digit", SMALL, workers=0, metrics_port=port)
 

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
@@ -19,15 +22,15 @@ from typing import Any, NamedTuple
 import pytest
 from stores import Bucket, s3_server
 
-from dist_dnn import Hyperparameters, stopping, train
-from dist_dnn.errors import InputError
+from dist_dnn import Hyperparameters, __version__, stopping, train
+from dist_dnn.errors import InputError, RunError
 from dist_dnn.front.cli import run
 from dist_dnn.front.jobs import copy_run
 from dist_dnn.front.packing import pinned_dependencies, supports_ray, write_wheel
 from dist_dnn.front.submission import KEY, Submission, submission
 from dist_dnn.model import Model
 from dist_dnn.storage import LocalFolder, open_folder
-from workers.ray_jobs import Jobs
+from workers.ray_jobs import Job, Jobs
 
 pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -149,6 +152,9 @@ def test_what_is_resumed() -> None:
 def test_what_the_cluster_keeps_of_it() -> None:
     asked = submission(TRAIN)
     assert Submission.from_metadata({KEY: asked.to_json()}) == asked
+    submitted = replace(asked, pins=("numpy==2.0.0",))
+    assert Submission.from_metadata({KEY: submitted.to_json()}) == submitted
+    assert submitted.resumed(workers=2).pins == submitted.pins
 
 
 @pytest.mark.parametrize(
@@ -157,6 +163,8 @@ def test_what_the_cluster_keeps_of_it() -> None:
         "", "7", "null", "{}", '{"arguments": [1], "out": "/r", "config": null, "version": "1"}',
         '{"arguments": null, "out": "/r", "config": null, "version": "1"}',
         '{"arguments": [], "out": "/r", "config": 7, "version": "1"}',
+        '{"arguments": [], "out": "/r", "config": null, "version": "1", "pins": null}',
+        '{"arguments": [], "out": "/r", "config": null, "version": "1", "pins": [1]}',
     ],
 )  # fmt: skip
 def test_what_others_keep_is_none_of_ours(kept: str) -> None:
@@ -187,8 +195,15 @@ class Answer(NamedTuple):
     text: str
 
 
-Seen = list[tuple[str, str | None]]
-"""The path and the Authorization of each request."""
+class Request(NamedTuple):
+    """What is asked for."""
+
+    path: str
+    authorization: str | None
+    body: bytes
+
+
+Seen = list[Request]
 
 
 @contextmanager
@@ -199,7 +214,8 @@ def dashboard(answer: Callable[[str], Answer | None]) -> Iterator[tuple[str, See
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            seen.append((self.path, self.headers.get("Authorization")))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            seen.append(Request(self.path, self.headers.get("Authorization"), body))
             given = answer(self.path)
             if given is None:
                 over.wait()
@@ -208,6 +224,8 @@ def dashboard(answer: Callable[[str], Answer | None]) -> Iterator[tuple[str, See
             self.send_header("Content-Length", str(len(given.text.encode())))
             self.end_headers()
             self.wfile.write(given.text.encode())
+
+        do_POST = do_GET
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass
@@ -259,10 +277,19 @@ def test_the_token_travels_in_a_header_alone(
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)  # the mode is not asked for
     with dashboard(lambda path: VERSION if "version" in path else Answer(200, "[]")) as (url, seen):
         status, stdout, stderr = jobs(capsys, "list", "--address", url)
-    assert (status, stderr) == (0, "")
-    assert TOKEN not in stdout
-    assert {authorization for _, authorization in seen} == {f"Bearer {TOKEN}"}
-    assert TOKEN not in "".join(path for path, _ in seen)
+    assert (status, stdout) == (0, "")
+    assert stderr == f"there are no jobs on the cluster at {url}\n"
+    assert {request.authorization for request in seen} == {f"Bearer {TOKEN}"}
+    assert TOKEN not in "".join(request.path for request in seen)
+
+
+def test_no_jobs_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with dashboard(cluster_of()) as (url, _):
+        assert jobs(capsys, "list", "--json", "--address", url) == (
+            0,
+            "[]\n",
+            f"there are no jobs on the cluster at {url}\n",
+        )
 
 
 @pytest.mark.parametrize("text", ["<html>", "{}", "7"])
@@ -291,13 +318,32 @@ def test_a_cluster_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None
     assert stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("failing", ["version", "jobs"])
+def test_the_password_of_the_dashboard_is_not_shown(
+    failing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(path: str) -> Answer:
+        if failing not in path:
+            return VERSION
+        return Answer(500, f"{address}{path} is broken")
+
+    with dashboard(answer) as (url, _):
+        address = url.replace("://", "://user:sekret@")
+        status, stdout, stderr = jobs(capsys, "list", "--address", address)
+    assert (status, stdout) == (1, "")
+    assert stderr.startswith(f"error: the Ray cluster at {url} ")
+    assert "500" in stderr
+    assert "sekret" not in stderr
+    assert stderr.count("\n") == 1
+
+
 def test_another_version_of_ray(capsys: pytest.CaptureFixture[str]) -> None:
     old = Answer(200, json.dumps({"version": "4", "ray_version": "2.9.0"}))
     with dashboard(lambda path: old) as (url, seen):
         status, stdout, stderr = jobs(capsys, "submit", "--address", url, "--", *TRAIN)
     assert (status, stdout) == (1, "")
     assert stderr.startswith(f"error: the cluster at {url} runs Ray 2.9.0, which ")
-    assert {path for path, _ in seen} == {"/api/version"}  # nothing was uploaded
+    assert {request.path for request in seen} == {"/api/version"}  # nothing was uploaded
 
 
 def test_a_job_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -338,7 +384,7 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     with dashboard(lambda path: VERSION if "version" in path else answer) as (url, _):
         assert jobs(capsys, "list", "--address", url) == (
             0,
-            "JOB              STATE      SUBMITTED             TOOK     RUN\n"
+            "job              state      submitted             took     run\n"
             "digits-00000000  stopped    2023-11-14T22:13:20Z  0:00:07  s3://bucket/runs/digits\n"
             "other            succeeded  2023-11-14T22:14:10Z  0:00:00  -\n"
             "late             failed     2023-11-14T22:15:00Z  1:01:01  s3://bucket/runs/digits\n",
@@ -346,8 +392,57 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
         )
         status, stdout, _ = jobs(capsys, "list", "--json", "--address", url)
     assert status == 0
+    assert stdout.count("\n") == 1
     assert "secret" not in stdout
     assert [each["exit_status"] for each in json.loads(stdout)] == [143, 0, 137]
+
+
+def cluster_of(*known: dict[str, Any]) -> Callable[[str], Answer]:
+    """What the dashboard of a cluster with these jobs answers, which takes another one."""
+    at_jobs = iter([known, {"submission_id": "new", "job_id": "new"}])  # listed, then submitted
+
+    def answer(path: str) -> Answer:
+        if "version" in path:
+            return VERSION
+        if "packages" in path:  # it has them all
+            return Answer(200, "")
+        if path == "/api/jobs/":
+            return Answer(200, json.dumps(next(at_jobs)))
+        [job] = [each for each in known if path == f"/api/jobs/{each['submission_id']}"]
+        return Answer(200, json.dumps(job))
+
+    return answer
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+@pytest.mark.parametrize(
+    "command", [("resume", "one"), ("fetch", "one", "--to", "new"), ("submit", "--", *TRAIN)]
+)
+def test_a_run_has_one_job_at_a_time(
+    command: tuple[str, ...],
+    state: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = SECRET.replace("secret", "newer")
+    again = submission([*TRAIN[:-1], out, "--resume=auto"])
+    known = (
+        listed(submission_id="one", status="STOPPED"),
+        listed(submission_id="two", status=state, metadata={KEY: again.to_json()}),
+        listed(submission_id="other", status=state, metadata={}),
+    )
+    with dashboard(cluster_of(*known)) as (url, seen):
+        name, *others = command
+        assert jobs(capsys, name, "--address", url, *others) == (
+            2,
+            "",
+            f"error: job two is {state.lower()}, with the same run s3://bucket/runs/digits: wait "
+            "until it has ended, or stop it by `dist-dnn jobs stop two`\n",
+        )
+    assert not [request for request in seen if request.body]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.filterwarnings("ignore:ssl=None is deprecated")  # it is Ray that says so
@@ -369,6 +464,26 @@ def test_a_log_that_is_cut_off_is_no_end_of_the_job(capsys: pytest.CaptureFixtur
         )
 
 
+@pytest.mark.parametrize("changes", [{}, {"metadata": {}}])
+def test_passwords_in_two_pieces_of_a_log_are_not_shown(
+    changes: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def follow(self: Jobs, id: str, write: Callable[[str], object]) -> Job:
+        for piece in ("begun\nto s3://key:sec", "ret@bucket/runs", "\nfrom s3://key:", "secret@b"):
+            write(piece)
+            shown.append(capsys.readouterr().out)
+        return self.get(id)
+
+    monkeypatch.setattr(Jobs, "follow", follow)
+    known = listed(status="SUCCEEDED", **changes)
+    with dashboard(cluster_of(known)) as (url, _):
+        status, rest, _ = jobs(capsys, "logs", "digits-00000000", "--follow", "--address", url)
+    assert status == 0
+    assert [*shown, rest] == ["begun\n", "", "to s3://bucket/runs\n", "", "from s3://b"]
+
+
 def test_a_signal_that_comes_inside_of_the_client_is_not_lost() -> None:
     async def tail(id: str) -> AsyncIterator[str]:
         with suppress(BaseException):  # as libraries do
@@ -384,6 +499,65 @@ def test_a_signal_that_comes_inside_of_the_client_is_not_lost() -> None:
     assert said == ["a line"]
 
 
+@pytest.mark.parametrize("kept", [["numpy==2.0.0", "pyarrow==17.0.0"], None])
+def test_a_resumed_job_has_the_versions_of_the_one_before(
+    kept: list[str] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of this machine where none are known."""
+    begun = json.loads(submission(TRAIN).to_json())
+    begun |= {"version": "0.1", "pins": kept}
+    if kept is None:
+        del begun["pins"]
+    known = listed(submission_id="one", status="STOPPED", metadata={KEY: json.dumps(begun)})
+    with dashboard(cluster_of(known)) as (url, seen):
+        status, stdout, stderr = jobs(capsys, "resume", "one", "--address", url)
+    assert (status, stderr) == (0, "")
+    [asked] = [json.loads(request.body) for request in seen if request.body]
+    assert asked["submission_id"] == stdout.strip()
+    *pins, wheel = asked["runtime_env"]["pip"]["packages"]
+    assert pins == (kept or pinned_dependencies())
+    assert f"/dist_dnn-{__version__}" in wheel
+    resumed = Submission.from_metadata(asked["metadata"])
+    assert resumed is not None
+    assert (list(resumed.pins), resumed.version) == (pins, __version__)
+
+
+UNKNOWN = r"; job (digits-[0-9a-f]{8}) may have been submitted: `dist-dnn jobs status \1` tells"
+
+
+def test_the_name_of_a_job_that_may_have_been_submitted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def submit(self: Jobs, id: str, *others: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(Jobs, "submit", submit)
+    failure: BaseException = RunError("no answer")
+    with dashboard(cluster_of()) as (url, _):
+        status, stdout, stderr = jobs(capsys, "submit", "--address", url, "--", *TRAIN)
+    assert (status, stdout) == (1, "")
+    assert re.fullmatch(f"error: no answer{UNKNOWN}\n", stderr)
+    failure = stopping.Stopped(signal.SIGINT)
+    with dashboard(cluster_of()) as (url, _), pytest.raises(stopping.Stopped) as stopped:
+        jobs(capsys, "submit", "--address", url, "--", *TRAIN)
+    assert re.fullmatch(UNKNOWN, f"; {stopped.value.__notes__[0]}")
+
+
+def test_the_name_of_a_job_where_nobody_reads_standard_output() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with dashboard(cluster_of()) as (url, _):
+        done = subprocess.run(
+            [sys.executable, "-m", "dist_dnn", "jobs", "submit", "--address", url, "--", *TRAIN],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    os.close(writing)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error: .*Broken pipe{UNKNOWN}\n", done.stderr)
+
+
 # fetching
 
 
@@ -392,6 +566,51 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "run"
     train(str(DIGITS), "digit", Hyperparameters(hidden=(8,), epochs=1), workers=0, out=out)
     return out
+
+
+KNOWN = {"state", "epoch", "step", "started", "updated", "error", "digest", "problem"}
+
+
+@pytest.mark.parametrize(
+    ("out", "problem"),
+    [
+        (None, "the job was not submitted by `dist-dnn jobs`"),
+        ("/nowhere", "its files are not there, or not seen from this machine"),
+        ("nothing://key:secret@there", "nothing://there"),
+        ("broken", "there is no metrics.jsonl"),
+        ("trained", None),
+    ],
+)
+def test_the_progress_of_a_job(
+    out: str | None,
+    problem: str | None,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It has the same keys, whatever is known."""
+    shutil.copytree(trained, tmp_path / "broken")
+    (tmp_path / "broken" / "metrics.jsonl").unlink()
+    places = {"trained": str(trained), "broken": str(tmp_path / "broken")}
+    metadata = {}
+    if out is not None:
+        metadata = {KEY: replace(submission(TRAIN), out=places.get(out, out)).to_json()}
+    with dashboard(cluster_of(listed(metadata=metadata))) as (url, _):
+        command = ("status", "digits-00000000", "--address", url)
+        status, stdout, stderr = jobs(capsys, *command, "--json")
+        assert (status, stderr) == (0, "")
+        shown = jobs(capsys, *command)[1]
+    assert "secret" not in stdout + shown
+    progress = json.loads(stdout)["progress"]
+    assert progress.keys() == KNOWN
+    if problem is None:
+        assert (progress["state"], progress["epoch"], progress["problem"]) == ("completed", 1, None)
+        assert progress["digest"] == Model.load(str(trained)).digest
+        assert re.search("^run's state +completed$", shown, re.M)
+    else:
+        assert problem in progress["problem"]
+        assert {progress[name] for name in KNOWN - {"problem"}} == {None}
+        assert "run's problem" in shown
 
 
 def content(folder: Path) -> dict[str, bytes]:

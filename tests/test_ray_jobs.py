@@ -96,7 +96,7 @@ def test_jobs_are_submitted_listed_stopped_resumed_and_fetched(
             assert [path.suffix for path in uploaded.iterdir()] == [".whl"]
 
         rows = printed(cluster, "list").splitlines()
-        assert rows[0].split() == ["JOB", "STATE", "SUBMITTED", "TOOK", "RUN"]
+        assert rows[0].split() == ["job", "state", "submitted", "took", "run"]
         found = {row.split()[0]: row.split() for row in rows[1:]}
         assert found[one][1] == "running"
         assert found[one][-1] == bucket.shown

@@ -304,7 +304,7 @@ def _explained(url: str, missing: InputError | None = None) -> Iterator[None]:
             f"the Ray cluster at {url} does not accept this token: {GIVE_ITS_OWN}"
         ) from None
     except requests.HTTPError as error:
-        raise RunError(f"the Ray cluster at {url} fails: {in_one_line(error)}") from None
+        raise RunError(f"the Ray cluster at {url} fails: {_said(error)}") from None
     except (ValueError, KeyError, TypeError):
         raise RunError(f"what answers at {url} is no dashboard of Ray: {REMEDY}") from None
     except (OSError, aiohttp.ClientError) as error:
@@ -314,4 +314,9 @@ def _explained(url: str, missing: InputError | None = None) -> Iterator[None]:
     except (RuntimeError, RayError) as error:
         if missing is not None and "status code 404" in str(error):
             raise missing from None
-        raise RunError(f"the Ray cluster at {url} refuses: {in_one_line(error)}") from None
+        raise RunError(f"the Ray cluster at {url} refuses: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in one line; it may repeat the URL that was asked."""
+    return without_password(in_one_line(error))

@@ -15,7 +15,7 @@ from dist_dnn.errors import InputError, RunError
 from dist_dnn.evaluation import Scores
 from dist_dnn.front.explaining import remarks
 from dist_dnn.front.job import check_kept, job_id
-from dist_dnn.front.metrics_server import serving
+from dist_dnn.front.metrics_server import check_port, serving
 from dist_dnn.front.progress import make_progress
 from dist_dnn.gauges import Gauges
 from dist_dnn.hyperparameters import Hyperparameters
@@ -136,6 +136,8 @@ def train(
     )
     every = Every.parse(checkpoint_every)
     check_keep(keep)
+    if metrics_port is not None:
+        check_port(metrics_port)
     report = make_progress(progress)
     if out is not None:
         check_kept(out)

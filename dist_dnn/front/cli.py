@@ -89,8 +89,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if sys.stdout is not None:  # it may be what cannot be written: drop what it holds
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        # Where whoever read standard output has gone, there is nobody to tell.
-        return 1 if isinstance(error, BrokenPipeError) else _failed(error, 1)
+        # Where whoever read standard output has gone, nobody need be told, but of what was noted.
+        is_known = isinstance(error, BrokenPipeError) and not hasattr(error, "__notes__")
+        return 1 if is_known else _failed(error, 1)
 
 
 def _failed(what: BaseException | str, status: int) -> int:

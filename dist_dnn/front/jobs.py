@@ -4,12 +4,13 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dist_dnn import stopping
 from dist_dnn.data.sources import location_name, printable, without_password
@@ -24,6 +25,9 @@ from dist_dnn.run_states import BROKEN
 from dist_dnn.storage import Folder, LocalFolder, Unsound, open_folder
 from dist_dnn.tracking import STATUS_FILE
 
+if TYPE_CHECKING:
+    from workers.ray_jobs import Job, Jobs
+
 IN_STATUS = ("state", "epoch", "step", "started", "updated", "error")
 """What is shown of a run's status.json."""
 
@@ -31,7 +35,7 @@ LONGEST_MESSAGE = 400
 """So much of what Ray says of a failure fits a line."""
 
 
-def _jobs(chosen: Any) -> Any:
+def _jobs(chosen: Any) -> "Jobs":
     """The cluster's jobs."""
     import_launch()  # so that the package `workers` is known to be ours
     from workers.ray_jobs import Jobs
@@ -46,7 +50,7 @@ def _submit(chosen: Any) -> int:
     return _follow(jobs, id, asked) if chosen.wait else 0
 
 
-def _submitted(jobs: Any, asked: Submission) -> str:
+def _submitted(jobs: "Jobs", asked: Submission) -> str:
     """Submit a job, and print its name."""
     from workers.ray_jobs import UPLOADED
 
@@ -55,21 +59,35 @@ def _submitted(jobs: Any, asked: Submission) -> str:
             f"the cluster at {jobs.url} runs Ray {jobs.ray_version}, which this version of "
             f"dist_dnn does not work with; the extra `ray` says with which it does"
         )
+    _check_free(jobs, asked)
+    asked = replace(asked, pins=asked.pins or tuple(pinned_dependencies()))
     id = f"{asked.name}-{secrets.token_hex(4)}"
     with TemporaryDirectory(prefix="dist_dnn-") as name:
         folder = Path(name)
         wheel = write_wheel(folder)
         asked.write_config(folder)
-        pip = [*pinned_dependencies(), f"{UPLOADED}/{wheel.name}"]
-        jobs.submit(id, asked.command, folder, pip, {KEY: asked.to_json()})
-    print(id, flush=True)
+        pip = [*asked.pins, f"{UPLOADED}/{wheel.name}"]
+        with _named(id):
+            jobs.submit(id, asked.command, folder, pip, {KEY: asked.to_json()})
+            print(id, flush=True)
     return id
 
 
-def _follow(jobs: Any, id: str, asked: Submission) -> int:
+@contextmanager
+def _named(id: str) -> Iterator[None]:
+    """A context that submits a job; what ends it says the name, which nobody else knows."""
+    try:
+        yield
+    except (stopping.Stopped, RunError, OSError) as error:
+        error.add_note(f"job {id} may have been submitted: `dist-dnn jobs status {id}` tells")
+        raise
+
+
+def _follow(jobs: "Jobs", id: str, asked: Submission) -> int:
     """Show on standard error what a job says until it has ended; gives its exit status."""
     try:
-        job = jobs.follow(id, _writer(sys.stderr, asked))
+        with _writer(sys.stderr, asked) as write:
+            job = jobs.follow(id, write)
     except stopping.Stopped as stopped:
         stopped.add_note(
             f"job {id} goes on: follow it by `dist-dnn jobs logs {id} --follow`, stop it by "
@@ -78,16 +96,30 @@ def _follow(jobs: Any, id: str, asked: Submission) -> int:
         raise
     if job.exit_status:
         complain(f"job {id} {_how_it_ended(job)}")
-    return int(job.exit_status)
+    return job.exit_status or 0
 
 
-def _writer(stream: Any, ours: Submission | None) -> Callable[[str], None]:
-    """What writes lines of a job's log to a stream at once, but for passwords."""
+@contextmanager
+def _writer(stream: TextIO, ours: Submission | None) -> Iterator[Callable[[str], None]]:
+    """A context for what writes a job's log to a stream, line by line, but for passwords.
+
+    It is given the log in pieces, which may end inside of a URI: what follows the last end of a
+    line waits for the next piece, or for the end of the context.
+    """
+    rest = ""
 
     def write(text: str) -> None:
+        nonlocal rest
+        lines, end, rest = (rest + text).rpartition("\n")
+        show(lines + end)
+
+    def show(text: str) -> None:
         print(_hidden(text, ours), end="", file=stream, flush=True)
 
-    return write
+    try:
+        yield write
+    finally:
+        show(rest)
 
 
 def _hidden(text: str, ours: Submission | None) -> str:
@@ -95,15 +127,15 @@ def _hidden(text: str, ours: Submission | None) -> str:
     return without_password(ours.hidden(text) if ours else text)
 
 
-def _how_it_ended(job: Any) -> str:
+def _how_it_ended(job: "Job") -> str:
     if job.state == "stopped":
         return f"was stopped: `dist-dnn jobs resume {job.id}` goes on with its run"
-    if job.exit_status > 1 or "exit code 1" in job.message:  # its own words are in its log
+    if job.exit_status != 1 or "exit code 1" in job.message:  # its own words are in its log
         return f"failed with exit status {job.exit_status}"
     return f"failed: {_message(job)}"
 
 
-def _message(job: Any) -> str:
+def _message(job: "Job") -> str:
     """What Ray says of a job, on a line; of pip's many lines those that count."""
     message = job.message.partition(", last available logs")[0]
     lines = _hidden(message, Submission.from_metadata(job.metadata)).splitlines()
@@ -113,20 +145,23 @@ def _message(job: Any) -> str:
 
 
 def _list(chosen: Any) -> int:
-    found = [_described(job) for job in _jobs(chosen).all()]
+    jobs = _jobs(chosen)
+    found = [_described(job) for job in jobs.all()]
     if chosen.json:
-        print(json.dumps(found, indent=2))
-        return 0
-    columns = ("JOB", "STATE", "SUBMITTED", "TOOK", "RUN")
-    rows = [
-        (each["job"], each["state"], each["submitted"], _took(each), each["run"] or "-")
-        for each in found
-    ]
-    print_table([columns, *rows], right=())
+        print(json.dumps(found))
+    elif found:
+        columns = ("job", "state", "submitted", "took", "run")
+        rows = [
+            (each["job"], each["state"], each["submitted"], _took(each), each["run"] or "-")
+            for each in found
+        ]
+        print_table([columns, *rows], right=())
+    if not found:
+        say(f"there are no jobs on the cluster at {jobs.url}")
     return 0
 
 
-def _described(job: Any) -> dict[str, Any]:
+def _described(job: "Job") -> dict[str, Any]:
     """A job as JSON says it."""
     ours = Submission.from_metadata(job.metadata)
     return {
@@ -159,9 +194,9 @@ def _status(chosen: Any) -> int:
     job = _jobs(chosen).get(chosen.id)
     described = _described(job)
     ours = Submission.from_metadata(job.metadata)
-    progress = _progress(ours.out) if ours else {}
+    progress = _progress(ours)
     if chosen.json:
-        print(json.dumps(described | {"progress": progress}, indent=2))
+        print(json.dumps(described | {"progress": progress}))
         return 0
     shown = {
         name.replace("_", " "): value for name, value in described.items() if name != "arguments"
@@ -172,31 +207,32 @@ def _status(chosen: Any) -> int:
     return 0
 
 
-def _progress(out: str) -> dict[str, Any]:
-    """How far a run has come, as its files say, or why they cannot be read."""
+def _progress(ours: Submission | None) -> dict[str, Any]:
+    """How far a run has come, as its files say; where they say nothing, why they do not."""
+    unknown = dict.fromkeys((*IN_STATUS, "digest", "problem"))
+    if ours is None:
+        return unknown | {"problem": "the job was not submitted by `dist-dnn jobs`"}
     try:
-        folder = open_folder(out)
+        folder = open_folder(ours.out)
         if not folder.is_there():
-            return {"files": "not there yet, or not seen from this machine"}
+            return unknown | {"problem": "its files are not there, or not seen from this machine"}
     except InputError as error:
-        return {"files": f"cannot be read: {error}"}
+        return unknown | {"problem": printable(_hidden(str(error), ours))}
     look = look_at(folder)
     if look.state == BROKEN:
-        return {"files": f"cannot be read: {look.problem}"}
-    digest = look.epochs[-1]["digest"] if look.epochs else None
-    return {name: look.status.get(name) for name in IN_STATUS} | {
-        "state": look.state,
-        "digest": digest,
-    }
+        return unknown | {"problem": look.problem}
+    known = {name: look.status.get(name) for name in IN_STATUS} | {"state": look.state}
+    return unknown | known | {"digest": look.epochs[-1]["digest"] if look.epochs else None}
 
 
 def _logs(chosen: Any) -> int:
     jobs = _jobs(chosen)
-    write = _writer(sys.stdout, Submission.from_metadata(jobs.get(chosen.id).metadata))
-    if chosen.follow:
-        jobs.follow(chosen.id, write)
-    else:
-        write(jobs.log(chosen.id))
+    ours = Submission.from_metadata(jobs.get(chosen.id).metadata)
+    with _writer(sys.stdout, ours) as write:
+        if chosen.follow:
+            jobs.follow(chosen.id, write)
+        else:
+            write(jobs.log(chosen.id))
     return 0
 
 
@@ -227,7 +263,7 @@ def _resume(chosen: Any) -> int:
     return 0
 
 
-def _ended(jobs: Any, id: str) -> tuple[Any, Submission]:
+def _ended(jobs: "Jobs", id: str) -> tuple["Job", Submission]:
     """A job of ours that has ended, and what it was.
 
     Raises:
@@ -245,11 +281,25 @@ def _ended(jobs: Any, id: str) -> tuple[Any, Submission]:
     return job, ours
 
 
+def _check_free(jobs: "Jobs", ours: Submission) -> None:
+    """Raise InputError where a job that has not ended has the run of this one."""
+    for job in jobs.all():
+        other = Submission.from_metadata(job.metadata)
+        if other is not None and other.run == ours.run and not job.is_over:
+            id = printable(job.id)
+            raise InputError(
+                f"job {id} is {job.state}, with the same run {location_name(ours.out)}: wait until "
+                f"it has ended, or stop it by `dist-dnn jobs stop {id}`"
+            )
+
+
 def _fetch(chosen: Any) -> int:
     target = LocalFolder(Path(chosen.to), "--to")
     if target.is_there():
         raise InputError(f"{target.name} exists: choose another --to, or move it away")
-    _, ours = _ended(_jobs(chosen), chosen.id)
+    jobs = _jobs(chosen)
+    _, ours = _ended(jobs, chosen.id)
+    _check_free(jobs, ours)
     copy_run(open_folder(ours.out), target)
     say(f"run in {target.name}; next: dist-dnn evaluate {target.name} DATA")
     return 0

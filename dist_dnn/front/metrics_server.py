@@ -13,6 +13,16 @@ HOST = "127.0.0.1"
 """What is served is for this machine alone: nobody is asked who he is."""
 
 
+def check_port(port: object) -> None:
+    """Raise InputError where gauges cannot be served at such a port, or the library is missing."""
+    if type(port) is not int or not 0 <= port <= 65535:
+        raise InputError(f"metrics_port must be a whole number from 0 to 65535, not {port!r}")
+    if find_spec("prometheus_client") is None:
+        raise InputError(
+            "--metrics-port needs prometheus_client, which is not here: pip install '.[metrics]'"
+        )
+
+
 @contextmanager
 def serving(gauges: Gauges, run: str, port: int) -> Iterator[None]:
     """A context in which the gauges can be read at a port; says where.
@@ -20,17 +30,11 @@ def serving(gauges: Gauges, run: str, port: int) -> Iterator[None]:
     Args:
         gauges: what the training reports to.
         run: what the label says.
-        port: 0 for a free one.
+        port: one that ``check_port`` has passed; 0 for a free one.
 
     Raises:
-        InputError: the library is missing, or the port cannot be had.
+        InputError: the port cannot be had.
     """
-    if type(port) is not int or not 0 <= port <= 65535:
-        raise InputError(f"metrics_port must be a whole number from 0 to 65535, not {port!r}")
-    if find_spec("prometheus_client") is None:
-        raise InputError(
-            "--metrics-port needs prometheus_client, which is not here: pip install '.[metrics]'"
-        )
     import prometheus_client as prometheus
 
     registry = prometheus.CollectorRegistry()

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from dist_dnn import __version__
-from dist_dnn.data.sources import is_uri, location_name
+from dist_dnn.data.sources import is_uri, location_name, without_password
 from dist_dnn.errors import InputError
 from dist_dnn.front.api import check_keep, import_launch, no_target, run_name
 from dist_dnn.front.commands import read_experiment
@@ -35,17 +35,24 @@ class Submission:
         out: the run.
         config: what the file of --config holds, which travels along.
         version: of the package that submitted it.
+        pins: what that needs, in versions that compute the same bits; empty before it is submitted.
     """
 
     arguments: tuple[str, ...]
     out: str
     config: str | None = None
     version: str = __version__
+    pins: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
         """What the job's shell runs."""
         return shlex.join(["python", "-m", "dist_dnn", "train", *self.arguments])
+
+    @property
+    def run(self) -> str:
+        """What two jobs have in common that write the same run, whatever their passwords are."""
+        return without_password(self.out).rstrip("/")
 
     @property
     def shown(self) -> list[str]:
@@ -102,14 +109,16 @@ class Submission:
             given = json.loads(metadata[KEY])
             arguments, out = given["arguments"], given["out"]
             config, version = given["config"], given["version"]
+            pins = given.get("pins", [])  # earlier versions kept none
         except (KeyError, TypeError, ValueError):
             return None
-        texts = [*arguments, out, version] if isinstance(arguments, list) else [None]
-        if not all(isinstance(each, str) for each in texts):
+        if not isinstance(arguments, list) or not isinstance(pins, list):
+            return None
+        if not all(isinstance(each, str) for each in (*arguments, out, version, *pins)):
             return None
         if not isinstance(config, str | None):
             return None
-        return cls(tuple(arguments), out, config, version)
+        return cls(tuple(arguments), out, config, version, tuple(pins))
 
 
 def submission(command: Sequence[str]) -> Submission:
@@ -148,6 +157,11 @@ def _checked(arguments: Sequence[str]) -> Any:
     if chosen.address is not None:
         raise InputError(
             "a job joins the cluster that it runs on: give --address before the --, to submit it"
+        )
+    if chosen.metrics_port is not None:
+        raise InputError(
+            "a job has no --metrics-port: leave that out; its cluster exports the same gauges, as "
+            "ray_dist_dnn_…"
         )
     _check_settings(chosen)
     if not chosen.resume:
