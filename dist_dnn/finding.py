@@ -25,7 +25,7 @@ class Found(NamedTuple):
 def find_runs(location: str) -> list[Found]:
     """All runs in a folder and in folders of it, by their names, or the one that it is.
 
-    Hidden folders are left out.
+    Hidden folders are left out, and so is what lies behind links; the location may be one.
 
     Raises:
         InputError: there is no such folder, or it cannot be reached.

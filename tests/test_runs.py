@@ -130,6 +130,20 @@ def test_a_run_itself_is_a_table_of_one(example: Path, capfd: pytest.CaptureFixt
         assert [line.split()[0] for line in stdout.splitlines()] == ["run", "c"]
 
 
+def test_links_in_a_folder_are_not_followed(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for link, target in (("x", "x"), ("latest", "a"), ("loop", "."), ("gone", "nowhere")):
+        (folder / link).symlink_to(target)
+    (tmp_path / "link").symlink_to(folder)
+    for shown in (folder, tmp_path / "link"):
+        status, stdout, stderr = said_by(capfd, "runs", shown)
+        assert (status, stderr) == (0, "")
+        assert [line.split()[0] for line in stdout.splitlines()[1:]] == ["a", "c", "deep/er/b"]
+    (tmp_path / "one").symlink_to(folder / "a")
+    assert said_by(capfd, "runs", tmp_path / "one")[1].splitlines()[1].split()[0] == "one"
+
+
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
