@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -206,6 +208,21 @@ FLAWS: dict[str, tuple[str, str | bytes | None, str]] = {
         '{"epoch": 1, "step": 1, "train_loss": "low"}\n',
         "metrics.jsonl says that train_loss is 'low'",
     ),
+    "too long a loss": (
+        "metrics.jsonl",
+        f'{{"epoch": 1, "step": 1, "train_loss": {"1" * 401}}}\n',
+        "metrics.jsonl says that train_loss is 1111",
+    ),
+    "too great a loss": (
+        "metrics.jsonl",
+        '{"epoch": 1, "step": 1, "train_loss": 1e999}\n',
+        "metrics.jsonl is no JSON, or cut off",
+    ),
+    "an epoch below 0": (
+        "status.json",
+        '{"state": "running", "epoch": -3, "step": 0}',
+        "status.json says that its epoch is -3",
+    ),
     "no TOML": ("hyperparameters.toml", "= 3", "hyperparameters.toml: is no valid TOML"),
     "no hyperparameters": (
         "hyperparameters.toml",
@@ -271,11 +288,34 @@ def test_whatever_the_files_hold_there_is_a_table(
             },
         )
     )
-    (out / "status.json").write_text(json.dumps(status))
-    (out / "metrics.jsonl").write_text("")
+    loss = st.integers(10**400, 10**401) | st.just(HUGE) | st.floats(0, 9) | value
+    metrics = data.draw(
+        st.fixed_dictionaries(
+            {"epoch": number, "step": number, "train_loss": loss, "examples_per_second": loss},
+            optional=dict.fromkeys(("validation_loss", "validation_rmse", "workers"), loss),
+        )
+    )
+    metrics |= {"seconds": 1, "digest": data.draw(st.just("0f") | value)}
+    (out / "status.json").write_text(written(status))
+    (out / "metrics.jsonl").write_text(data.draw(st.sampled_from(["", f"{written(metrics)}\n"])))
     (out / "hyperparameters.toml").write_text('target = "x"\n')
-    [found] = find_runs(str(out))
-    assert found.look.state in STATES
+    key = data.draw(st.sampled_from([*(key for key in KEYS if key != "hyperparameters"), "hidden"]))
+    chosen = [[], [f"--sort=-{key}"], ["--where", f"{key}!=1"], ["--where", f"{key}<1"]]
+    flags = data.draw(st.sampled_from(chosen))
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        assert run(["runs", str(out), *flags]) == 0
+    with redirect_stdout(StringIO()) as stdout, redirect_stderr(StringIO()):
+        assert run(["runs", str(out), "--json", *flags]) == 0
+    records = json.loads(stdout.getvalue(), parse_constant=pytest.fail)
+    assert all(record["state"] in STATES for record in records)
+
+
+HUGE = "1e999"
+
+
+def written(content: dict[str, Any]) -> str:
+    """JSON, with HUGE as the number that it says, which is JSON, but too great a one."""
+    return json.dumps(content).replace(f'"{HUGE}"', HUGE)
 
 
 # Conditions and orders

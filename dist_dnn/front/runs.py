@@ -10,7 +10,7 @@ from dist_dnn.errors import InputError
 from dist_dnn.finding import Found, find_runs
 from dist_dnn.front.choosing import KEYS, Record, text_of
 from dist_dnn.front.tables import print_table
-from dist_dnn.looking import Broken, look_at, read_environment
+from dist_dnn.looking import METRICS, Broken, look_at, read_environment
 from dist_dnn.notices import say
 from dist_dnn.run_states import BROKEN
 from dist_dnn.storage import open_folder
@@ -42,7 +42,7 @@ def runs_command(chosen: Any) -> None:
     if chosen.sort is not None:
         shown = chosen.sort(shown)
     if chosen.json:
-        print(json.dumps(shown))
+        print(json.dumps(shown, allow_nan=False))
     elif shown:
         _print(shown)
     name = open_folder(chosen.folder).name
@@ -65,7 +65,7 @@ def _is_chosen(record: Record, chosen: Any) -> bool:
 def record_of(found: Found) -> Record:
     """A run as --json has it, with all of its keys."""
     look = found.look
-    last = look.epochs[-1] if look.epochs else {}
+    last = {key: look.epochs[-1].get(key) for key in METRICS} if look.epochs else {}
     known = look.status | last | {"name": found.name, "location": look.name, "age": look.age}
     known |= {"state": look.state, "problem": look.problem, "hyperparameters": look.experiment}
     known |= {"epoch": look.status.get("epoch"), "step": look.status.get("step")}
@@ -151,7 +151,7 @@ def diff_command(chosen: Any) -> None:
     names, sides = zip(*(_side(location) for location in chosen.runs), strict=True)
     differences = {part: _differences(sides[0][part], sides[1][part]) for part in sides[0]}
     if chosen.json:
-        print(json.dumps({"runs": names, **differences}))
+        print(json.dumps({"runs": names, **differences}, allow_nan=False))
         return
     rows: list[tuple[str, ...]] = []
     for part, found in differences.items():

@@ -12,6 +12,8 @@ from dist_dnn.looking import (
     Broken,
     Epochs,
     age_of,
+    is_count,
+    is_number,
     is_silent,
     read_epochs,
     read_experiment,
@@ -194,12 +196,12 @@ class Watch:
     def _show_epoch(self, status: dict[str, Any], epoch: int, epochs: int) -> None:
         """What is done of the epoch in work, which is told at its checkpoints."""
         m, in_epoch = status.get("m"), status.get("in_epoch")
-        if type(m) is not int or not isinstance(in_epoch, dict):
+        if not is_count(m) or not isinstance(in_epoch, dict):
             return
         rows, loss = in_epoch.get("rows"), in_epoch.get("loss")
-        if type(rows) is not int or type(loss) not in (int, float, type(None)):
+        if not is_count(rows) or not (loss is None or is_number(loss)):
             return
-        total = rows * (loss or 0.0)
+        total = rows * float(loss or 0)
         if self._rows is None or rows < self._rows:
             self._report.start_epoch(epoch, epochs, m, rows)
         elif rows > self._rows:
