@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -626,6 +626,28 @@ def test_watching_a_run_that_ends_badly(
     status, stdout, stderr = said_by(capfd, "watch", out)
     assert (status, stdout) == (1, "")
     assert stderr.splitlines()[-1] == f"error: {said.format(out=out)}"
+
+
+@pytest.mark.parametrize("wait", [0, 600])
+def test_watching_a_run_that_is_gone_on_with(
+    wait: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What does so locks the folder at once, and writes the status last."""
+    out = folder / "c"
+    status_of(out, state="stopped", error="terminated")
+    lock = ExitStack()
+    pauses = [
+        lambda: lock.enter_context(LocalFolder(out).locked()),
+        lambda: status_of(out, state="running", error=None),
+        lambda: status_of(out, state="completed"),
+        lock.close,
+    ]
+    if not wait:
+        pauses.pop(0)()
+    monkeypatch.setattr("dist_dnn.front.watch.sleep", lambda seconds: pauses.pop(0)())
+    status, _, stderr = said_by(capfd, "watch", out, "--wait", wait)
+    assert (status, pauses) == (0, [])
+    assert stderr.splitlines() == lines_of(out)
 
 
 def test_watching_a_run_whose_files_go(

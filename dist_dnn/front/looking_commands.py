@@ -129,7 +129,7 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="how long the run may take to begin (default 0: it must be there)",
+        help="how long the run may take to begin, or to run again once it has ended (default 0)",
     )
     parser.add_argument(
         "--progress",

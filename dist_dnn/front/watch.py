@@ -52,7 +52,7 @@ def watch_command(chosen: Any) -> None:
         RunError: it did not end as it should.
     """
     report = make_progress(chosen.progress)
-    folder = _appeared(chosen.run, chosen.wait)
+    folder = _begun(chosen.run, chosen.wait)
     pause = LOCAL_SECONDS if isinstance(folder, LocalFolder) else STORE_SECONDS
     try:
         status = Watch(folder, report, pause).until_it_ends()
@@ -64,23 +64,41 @@ def watch_command(chosen: Any) -> None:
     _say_how_it_ended(folder, status, chosen.progress != "none")
 
 
-def _appeared(run: str, seconds: float) -> Folder:
-    """The folder of a run, which may have so many seconds to begin.
+def _begun(run: str, seconds: float) -> Folder:
+    """The folder of a run, which may have so many seconds to begin, or to run again.
 
     Raises:
         InputError: there is none by then.
     """
     end = monotonic() + seconds
-    while True:
-        folder = open_folder(run)  # anew: a store's remembers what was there
-        if folder.is_there():
-            return folder
+    folder = open_folder(run)
+    is_there, ended = folder.is_there(), _ended(folder)
+    before = ended
+    while not is_there or (ended is not None and ended == before):
         if monotonic() >= end:
-            raise InputError(
-                f"there is no run {folder.name}; correct the name, or give --wait SECONDS for it "
-                f"to begin"
-            )
+            break
         sleep(LOCAL_SECONDS if isinstance(folder, LocalFolder) else STORE_SECONDS)
+        folder = open_folder(run)  # anew: a store's remembers what was there
+        is_there, ended = folder.is_there(), _ended(folder)
+    if is_there:
+        return folder
+    raise InputError(
+        f"there is no run {folder.name}; correct the name, or give --wait SECONDS for it to begin"
+    )
+
+
+def _ended(folder: Folder) -> dict[str, Any] | None:
+    """What a run that does not go on says of itself; None where it does, or says nothing."""
+    with suppress(Broken):
+        status = read_status(folder)
+        is_gone = status["state"] == RUNNING and is_dead(folder, status)
+        return status if is_gone or not _goes_on(folder, status) else None
+    return None
+
+
+def _goes_on(folder: Folder, status: dict[str, Any]) -> bool:
+    """Whether a run is not known to have ended: what goes on with one writes its status last."""
+    return status["state"] == RUNNING or folder.is_locked() is True
 
 
 def _say_how_it_ended(folder: Folder, status: dict[str, Any], is_said: bool) -> None:
@@ -138,9 +156,10 @@ class Watch:
             except Broken as reason:
                 self._miss(reason)
             else:
-                if status["state"] != RUNNING:
+                if not _goes_on(self._folder, status):
                     return status
-                self._check_alive(status)
+                if status["state"] == RUNNING:
+                    self._check_alive(status)
             sleep(self._pause)
 
     def _miss(self, reason: Broken) -> None:
