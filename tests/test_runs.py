@@ -628,6 +628,35 @@ def test_watching_a_run_that_ends_badly(
     assert stderr.splitlines()[-1] == f"error: {said.format(out=out)}"
 
 
+def test_every_epoch_is_told_once_and_again_after_an_older_checkpoint(folder: Path) -> None:
+    """The metrics may be ahead of the status, or behind it."""
+    told: list[int] = []
+
+    class Told(Silent):
+        def end_epoch(self, metrics: dict[str, Any]) -> None:
+            told.append(metrics["epoch"])
+
+    out = folder / "c"
+    line = json.loads((out / "metrics.jsonl").read_text())
+    watch = Watch(LocalFolder(out), Told(), 0.0)
+    for done, written, new in (
+        (15, 16, [6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        (15, 16, []),
+        (17, 16, [16]),
+        (17, 17, [17]),
+        (17, 13, []),  # what goes on with it has cut them off
+        (13, 13, []),
+        (13, 14, []),
+        (14, 14, [14]),
+        (16, 16, [15, 16]),
+    ):
+        lines = [json.dumps(line | {"epoch": 1 + epoch}) for epoch in range(written)]
+        (out / "metrics.jsonl").write_text("".join(f"{each}\n" for each in lines))
+        told.clear()
+        watch._show({"state": "running", "epoch": done, "step": 0})
+        assert told == new
+
+
 @pytest.mark.parametrize("wait", [0, 600])
 def test_watching_a_run_that_is_gone_on_with(
     wait: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

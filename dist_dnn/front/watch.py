@@ -201,13 +201,16 @@ class Watch:
             return
         self._epochs = read_epochs(self._folder)
         total = read_experiment(self._folder).get("epochs", done)
-        if self._shown is None or self._shown > done:  # it went on from an older checkpoint
-            self._shown, self._rows = max(0, done - EPOCHS_BEFORE), None
-        for metrics in self._epochs[self._shown :]:
+        if self._shown is None:
+            self._shown = max(0, done - EPOCHS_BEFORE)
+        elif self._shown > done:  # it went on from an older checkpoint
+            self._shown, self._rows = done, None
+        # The metrics may be ahead of the status, and what goes on with a run cuts them off.
+        for metrics in self._epochs[self._shown : done]:
             if self._rows is None:
                 self._report.start_epoch(metrics["epoch"], total, 1, 1)
             self._report.end_epoch(metrics)
-            self._shown, self._rows = metrics["epoch"], None
+            self._shown, self._rows = self._shown + 1, None
         if status["state"] == RUNNING and self._shown == done < total:
             self._show_epoch(status, done + 1, total)
         self._updated = status.get("updated")
