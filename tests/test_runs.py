@@ -108,6 +108,16 @@ def test_the_table(example: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert lines[2].split()[4:6] == ["-", "-"]
 
 
+def test_a_row_is_of_one_epoch(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """That of the last line of the metrics, which the status may be ahead of."""
+    first = (folder / "a" / "metrics.jsonl").read_text().splitlines(keepends=True)[0]
+    for lines, epoch in ((first, 1), ("", 2)):
+        (folder / "a" / "metrics.jsonl").write_text(lines)
+        [found] = json.loads(said_by(capfd, "runs", folder / "a", "--json")[1])
+        assert (found["epoch"], found["step"]) == (epoch, status_of(folder / "a")["step"])
+        assert found["digest"] == (json.loads(first)["digest"] if lines else None)
+
+
 def test_json_has_all_keys_with_full_values(
     example: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

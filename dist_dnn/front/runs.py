@@ -68,8 +68,8 @@ def record_of(found: Found) -> Record:
     last = {key: look.epochs[-1].get(key) for key in METRICS} if look.epochs else {}
     known = look.status | last | {"name": found.name, "location": look.name, "age": look.age}
     known |= {"state": look.state, "problem": look.problem, "hyperparameters": look.experiment}
-    known |= {"epoch": look.status.get("epoch"), "step": look.status.get("step")}
-    known |= {"epochs": look.experiment.get("epochs")}
+    # The epoch is that of the other metrics: the status is written before them.
+    known |= {"step": look.status.get("step"), "epochs": look.experiment.get("epochs")}
     return {key: known.get(key) for key in KEYS}
 
 
