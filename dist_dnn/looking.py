@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeGuard
 
 from dist_dnn.data.sources import printable
 from dist_dnn.errors import InputError
-from dist_dnn.hyperparameters import Hyperparameters, parse_toml
+from dist_dnn.hyperparameters import parse_toml
 from dist_dnn.liveness import is_dead
 from dist_dnn.recorder import Every
 from dist_dnn.run_states import BROKEN, DEAD, FAILED, RUNNING, SILENT, WRITTEN
@@ -198,19 +198,28 @@ METRICS: dict[str, Callable[[Any], bool]] = {
 
 
 def read_experiment(folder: Folder) -> dict[str, Any]:
-    """What ``hyperparameters.toml`` says.
+    """What ``hyperparameters.toml`` says, which may be that of another version of dist_dnn.
+
+    Returns:
+        The target, and the values by their names: numbers, texts and lists of them.
 
     Raises:
-        Broken: it is not what a run writes.
+        Broken: it is no TOML.
     """
     text = _read(folder, HYPERPARAMETERS_FILE)
     try:
         values = parse_toml(text.encode(), HYPERPARAMETERS_FILE)
-        target = str(values.pop("target", ""))
-        chosen = Hyperparameters.from_mapping(values, HYPERPARAMETERS_FILE)
-        return {"target": target, **chosen.to_mapping()}
     except InputError as error:
         raise Broken(str(error)) from None
+    return {"target": ""} | {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A value of a TOML file; text where JSON has nothing like it."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    is_plain = isinstance(value, str | bool | int) or is_number(value)
+    return value if is_plain else str(value)
 
 
 def read_environment(folder: Folder) -> dict[str, Any]:

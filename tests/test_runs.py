@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow.fs import FileSelector
@@ -234,11 +235,6 @@ FLAWS: dict[str, tuple[str, str | bytes | None, str]] = {
         "status.json says that its epoch is -3",
     ),
     "no TOML": ("hyperparameters.toml", "= 3", "hyperparameters.toml: is no valid TOML"),
-    "no hyperparameters": (
-        "hyperparameters.toml",
-        "epochs = 2020-01-01",
-        "hyperparameters.toml: epochs must be",
-    ),
 }
 
 
@@ -265,6 +261,21 @@ def test_a_broken_run_is_shown_with_what_is_wrong(
     assert stderr[:-1].isprintable()
     [record] = json.loads(said_by(capfd, "runs", folder / "c", "--json")[1])
     assert record["state"] == BROKEN
+
+
+def test_a_run_of_another_version_is_shown(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with (folder / "c" / "hyperparameters.toml").open("a") as file:
+        file.write('"later\\n" = [1, inf]\nsince = 2020-01-01\n')
+    status, stdout, stderr = said_by(capfd, "runs", folder)
+    assert (status, stderr) == (0, "")
+    assert [line.split()[1] for line in stdout.splitlines()[1:]] == ["completed"] * 3
+    [found] = json.loads(said_by(capfd, "runs", folder / "c", "--json")[1])
+    assert found["hyperparameters"]["later\n"] == [1, "inf"]
+    assert found["hyperparameters"]["since"] == "2020-01-01"
+    assert found["hyperparameters"]["hidden"] == []
+    stdout = said_by(capfd, "runs", "diff", folder / "a", folder / "c")[1]
+    assert ["'later\\n'", "none", "1,inf"] in [line.split() for line in stdout.splitlines()]
+    assert said_by(capfd, "watch", folder / "c")[0] == 0
 
 
 def test_a_line_that_is_being_written_is_left_out(folder: Path) -> None:
@@ -308,7 +319,10 @@ def test_whatever_the_files_hold_there_is_a_table(
     metrics |= {"seconds": 1, "digest": data.draw(st.just("0f") | value)}
     (out / "status.json").write_text(written(status))
     (out / "metrics.jsonl").write_text(data.draw(st.sampled_from(["", f"{written(metrics)}\n"])))
-    (out / "hyperparameters.toml").write_text('target = "x"\n')
+    only_toml = st.floats() | st.dates() | st.dictionaries(st.text(), st.text(), max_size=1)
+    toml = st.booleans() | st.integers() | st.text() | st.lists(st.integers()) | only_toml
+    experiment = data.draw(st.dictionaries(st.sampled_from(["target", "epochs", "hidden"]), toml))
+    (out / "hyperparameters.toml").write_text(tomli_w.dumps(experiment))
     key = data.draw(st.sampled_from([*(key for key in KEYS if key != "hyperparameters"), "hidden"]))
     chosen = [[], [f"--sort=-{key}"], ["--where", f"{key}!=1"], ["--where", f"{key}<1"]]
     flags = data.draw(st.sampled_from(chosen))

@@ -123,7 +123,7 @@ def _cell(record: Record, heading: str) -> str:
         return NOTHING if record[key] is None else write(record[key])
     if heading == "epoch":
         done = [record[key] for key in ("epoch", "epochs")]
-        return "/".join(NOTHING if number is None else str(number) for number in done)
+        return "/".join(NOTHING if number is None else printable(str(number)) for number in done)
     if heading == "age":
         return NOTHING if record["age"] is None else age_text(record["age"])
     value = printable(str(record[{"run": "name"}.get(heading, heading)] or NOTHING))
@@ -156,7 +156,10 @@ def diff_command(chosen: Any) -> None:
     rows: list[tuple[str, ...]] = []
     for part, found in differences.items():
         title = part if found else f"{part}: the same"
-        rows += [(title, "", ""), *((f"  {name}", *map(_short, found[name])) for name in found)]
+        rows += [
+            (title, "", ""),
+            *((f"  {printable(name)}", *map(_short, found[name])) for name in found),
+        ]
     print_table([("", *names), *rows], right=())
 
 

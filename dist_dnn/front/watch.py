@@ -200,7 +200,8 @@ class Watch:
         if status.get("updated") == self._updated and done == self._shown:
             return
         self._epochs = read_epochs(self._folder)
-        total = read_experiment(self._folder).get("epochs", done)
+        epochs = read_experiment(self._folder).get("epochs")
+        total = epochs if is_count(epochs) else done
         if self._shown is None:
             self._shown = max(0, done - EPOCHS_BEFORE)
         elif self._shown > done:  # it went on from an older checkpoint
