@@ -23,7 +23,7 @@ from runs import DIGITS, ROOT, After, wait_until
 from stores import Bucket, s3_server
 
 from dist_dnn import train
-from dist_dnn.finding import find_runs
+from dist_dnn.finding import DEPTH, find_runs
 from dist_dnn.front.choosing import KEYS, Condition, Order
 from dist_dnn.front.cli import run
 from dist_dnn.front.progress import describe
@@ -141,6 +141,26 @@ def test_a_run_itself_is_a_table_of_one(example: Path, capfd: pytest.CaptureFixt
     for shown in (example / "c", f"{example}/c/"):
         stdout = said_by(capfd, "runs", shown)[1]
         assert [line.split()[0] for line in stdout.splitlines()] == ["run", "c"]
+
+
+def test_what_lies_too_deep_is_said_to_be_left_out(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for above in ("1/2/3", "1/2/3/4"):
+        (folder / above).mkdir(parents=True, exist_ok=True)
+        copytree(folder / "a", folder / above / "run")
+    for name in ("other", "run/more"):
+        (folder / "1/2/3/4" / name).mkdir()
+    status, stdout, stderr = said_by(capfd, "runs", folder)
+    assert (status, stdout.splitlines()[1].split()[0]) == (0, "1/2/3/run")
+    assert len(stdout.splitlines()) == 5
+    assert stderr == (
+        f"warning: folders more than {DEPTH} deep in {folder} were left out, such as "
+        f"1/2/3/4/other\n"
+    )
+    with pytest.raises(SystemExit):
+        run(["runs", "--help"])
+    assert f"up to {DEPTH} folders deep" in " ".join(capfd.readouterr().out.split())
 
 
 def test_links_in_a_folder_are_not_followed(

@@ -85,7 +85,9 @@ def _states(text: str) -> tuple[str, ...]:
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", metavar="DIR", help="a folder of runs, by path or URI, or one of them"
+        "folder",
+        metavar="DIR",
+        help="a folder of runs (up to 4 folders deep), by path or URI, or one of them",
     )
     parser.add_argument(
         "--state", type=_states, metavar="STATE,…", help="only runs in one of these states"
