@@ -184,6 +184,7 @@ def test_links_in_a_folder_are_not_followed(
         (["--sort", "-learning_rate"], "c deep/er/b a"),
         (["--sort", "epochs"], "c a deep/er/b"),
         (["--sort=-name"], "deep/er/b c a"),
+        (["--sort", "-hidden"], "c a deep/er/b"),
         (["--where", "learning_rate=1e-2"], "deep/er/b"),
         (["--where", "hidden=none"], "c"),
         (["--where", "hidden!=none", "--where", "validation=0.2"], "a"),
@@ -535,6 +536,7 @@ def test_what_two_runs_differ_in(example: Path, capfd: pytest.CaptureFixture[str
     assert found["results"]["digest"] == [train_digest(one), train_digest(other)]
     assert "epoch" not in found["results"]
     assert found["environment"] == {}
+    assert said_by(capfd, "runs", "--json", "diff", one, other) == (0, stdout, "")
     lines = said_by(capfd, "runs", "diff", one, other)[1].splitlines()
     assert lines[0].split() == [str(one), str(other)]
     assert ["learning_rate", "0.001", "0.01"] in [line.split() for line in lines]

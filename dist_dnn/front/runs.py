@@ -37,7 +37,7 @@ def runs_command(chosen: Any) -> None:
     Raises:
         InputError: there is no such folder.
     """
-    records = [record_of(found) for found in find_runs(chosen.folder)]
+    records = [record_of(found) for found in find_runs(chosen.places[0])]
     shown = [record for record in records if _is_chosen(record, chosen)]
     if chosen.sort is not None:
         shown = chosen.sort(shown)
@@ -45,7 +45,7 @@ def runs_command(chosen: Any) -> None:
         print(json.dumps(shown, allow_nan=False))
     elif shown:
         _print(shown)
-    name = open_folder(chosen.folder).name
+    name = open_folder(chosen.places[0]).name
     if not records:
         say(f"there are no runs in {name}")
     elif not shown:
@@ -148,7 +148,7 @@ def diff_command(chosen: Any) -> None:
     Raises:
         InputError: one of them is no run.
     """
-    names, sides = zip(*(_side(location) for location in chosen.runs), strict=True)
+    names, sides = zip(*(_side(location) for location in chosen.places[1:]), strict=True)
     differences = {part: _differences(sides[0][part], sides[1][part]) for part in sides[0]}
     if chosen.json:
         print(json.dumps({"runs": names, **differences}, allow_nan=False))
