@@ -28,6 +28,7 @@ from dist_dnn.front.choosing import KEYS, Condition, Order
 from dist_dnn.front.cli import run
 from dist_dnn.front.progress import describe
 from dist_dnn.front.runs import age_text
+from dist_dnn.front.tables import width_of
 from dist_dnn.front.watch import Watch
 from dist_dnn.liveness import own_process
 from dist_dnn.looking import Look, is_silent, look_at
@@ -212,6 +213,28 @@ def test_no_runs(example: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert said_by(capfd, "runs", tmp_path, "--json") == (0, "[]\n", said)
     said = f"none of the 3 runs in {example} is like that\n"
     assert said_by(capfd, "runs", example, "--state", "dead") == (0, "", said)
+
+
+def test_what_the_table_shows_of_a_digest_finds_its_run(
+    example: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    digest = train_digest(example / "c")
+    for value, names in ((digest, ["c"]), (digest[:8], ["c"]), (digest[:7], [])):
+        stdout = said_by(capfd, "runs", example, "--where", f"digest={value}")[1]
+        assert [line.split()[0] for line in stdout.splitlines()[1:]] == names
+        stdout = said_by(capfd, "runs", example, "--where", f"digest!={value}")[1]
+        assert len(stdout.splitlines()[1:]) == 3 - len(names)
+
+
+def test_columns_are_aligned_whatever_the_names(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a").rename(folder / "漢字")
+    (folder / "c").rename(folder / "e\u0301")
+    lines = said_by(capfd, "runs", folder)[1].splitlines()
+    starts = {len(line.partition("completed")[0]) for line in lines[1:]}
+    assert [width_of(each) for each in ("漢字", "e\u0301", "x")] == [4, 1, 1]
+    assert starts == {11, 11 - 2, 11 + 1}
 
 
 @pytest.mark.parametrize("value", [0, 59, 60, 3599, 3600, 86399, 86400, 10**7])
@@ -538,7 +561,8 @@ def test_what_two_runs_differ_in(example: Path, capfd: pytest.CaptureFixture[str
     assert found["environment"] == {}
     assert said_by(capfd, "runs", "--json", "diff", one, other) == (0, stdout, "")
     lines = said_by(capfd, "runs", "diff", one, other)[1].splitlines()
-    assert lines[0].split() == [str(one), str(other)]
+    assert [line.split() for line in lines[:3]] == [["A", str(one)], ["B", str(other)], ["A", "B"]]
+    assert max(map(len, lines[2:])) < 80
     assert ["learning_rate", "0.001", "0.01"] in [line.split() for line in lines]
     assert lines[-1] == "environment: the same"
 
@@ -548,7 +572,7 @@ def test_a_run_does_not_differ_from_itself(
 ) -> None:
     one = str(example / "a")
     _, stdout, _ = said_by(capfd, "runs", "diff", one, one)
-    assert stdout.splitlines()[1:] == [
+    assert stdout.splitlines()[3:] == [
         f"{part}: the same" for part in ("hyperparameters", "results", "environment")
     ]
 

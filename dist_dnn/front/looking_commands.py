@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dist_dnn.errors import InputError
-from dist_dnn.front.choosing import HEADINGS, KEYS, Condition, Order
+from dist_dnn.front.choosing import HEADINGS, KEYS, SHOWN_DIGITS, Condition, Order
 from dist_dnn.run_states import STATES
 
 DIFF = "diff"
@@ -29,7 +29,7 @@ validation, and age is how long ago the run wrote. What is wrong with a run is s
 --json prints an array of objects with the keys
 {chr(10).join(f"  {key:<20} {meaning}".rstrip() for key, meaning in KEYS.items())}
 null where there is no value. --sort and --where take these keys, the names of hyperparameters, and
-the headings {", ".join(HEADINGS)}.
+the headings {", ".join(HEADINGS)}; of a digest, the {SHOWN_DIGITS} digits of the table.
 
 runs diff --json prints one object: runs, the two names, and hyperparameters, results and
 environment, each with the names that differ and both values.

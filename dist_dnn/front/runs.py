@@ -8,7 +8,7 @@ from typing import Any
 from dist_dnn.data.sources import printable
 from dist_dnn.errors import InputError
 from dist_dnn.finding import Found, find_runs
-from dist_dnn.front.choosing import KEYS, Record, text_of
+from dist_dnn.front.choosing import KEYS, SHOWN_DIGITS, Record, text_of
 from dist_dnn.front.tables import print_table
 from dist_dnn.looking import METRICS, Broken, look_at, read_environment
 from dist_dnn.notices import say
@@ -127,7 +127,7 @@ def _cell(record: Record, heading: str) -> str:
     if heading == "age":
         return NOTHING if record["age"] is None else age_text(record["age"])
     value = printable(str(record[{"run": "name"}.get(heading, heading)] or NOTHING))
-    return value[:8] if heading == "digest" else value
+    return value[:SHOWN_DIGITS] if heading == "digest" else value
 
 
 # What two differ in
@@ -160,7 +160,8 @@ def diff_command(chosen: Any) -> None:
             (title, "", ""),
             *((f"  {printable(name)}", *map(_short, found[name])) for name in found),
         ]
-    print_table([("", *names), *rows], right=())
+    print_table([(side, printable(name)) for side, name in zip("AB", names, strict=True)], right=())
+    print_table([("", *"AB"), *rows], right=())
 
 
 def _side(location: str) -> tuple[str, Side]:
