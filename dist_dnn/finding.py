@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from dist_dnn.data.sources import printable
 from dist_dnn.errors import InputError
 from dist_dnn.looking import MARKS, Look, look_at
 from dist_dnn.notices import warn
@@ -25,7 +26,8 @@ class Found(NamedTuple):
 def find_runs(location: str) -> list[Found]:
     """All runs in a folder and in folders of it, by their names, or the one that it is.
 
-    Hidden folders are left out.
+    What is deeper than DEPTH is left out, and a warning says so. Hidden folders and what lies
+    behind links are left out, too; the location itself may be a link.
 
     Raises:
         InputError: there is no such folder, or it cannot be reached.
@@ -61,6 +63,9 @@ def _runs_in(top: Folder, pool: ThreadPoolExecutor) -> dict[str, Folder]:
             else:
                 below |= {f"{name}/{each}": folder.inner(each) for each in _visible(listing)}
         level = below
+    if level:
+        deepest = printable(min(level))
+        warn(f"folders more than {DEPTH} deep in {top.name} were left out, such as {deepest}")
     return dict(sorted(found.items()))
 
 

@@ -1,14 +1,17 @@
 """What a run's files say of it to somebody else: how it stands, or what is wrong with them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from math import isfinite
+from reprlib import repr as shortened
+from sys import float_info
+from typing import Any, NoReturn, TypeGuard
 
 from dist_dnn.data.sources import printable
 from dist_dnn.errors import InputError
-from dist_dnn.hyperparameters import Hyperparameters, parse_toml
+from dist_dnn.hyperparameters import parse_toml
 from dist_dnn.liveness import is_dead
 from dist_dnn.recorder import Every
 from dist_dnn.run_states import BROKEN, DEAD, FAILED, RUNNING, SILENT, WRITTEN
@@ -141,13 +144,30 @@ def read_status(folder: Folder) -> dict[str, Any]:
     """
     status = _json(_read(folder, STATUS_FILE), STATUS_FILE)
     if status.get("state") not in WRITTEN:
-        raise Broken(f"{STATUS_FILE} says that its state is {status.get('state')!r}")
+        raise Broken(f"{STATUS_FILE} says that its state is {shortened(status.get('state'))}")
     for name in ("epoch", "step"):
-        if type(status.get(name)) is not int:
-            raise Broken(f"{STATUS_FILE} says that its {name} is {status.get(name)!r}")
+        if not is_count(status.get(name)):
+            raise Broken(f"{STATUS_FILE} says that its {name} is {shortened(status.get(name))}")
     if not isinstance(status.get("process", {}), dict):
-        raise Broken(f"{STATUS_FILE} says that its process is {status['process']!r}")
+        raise Broken(f"{STATUS_FILE} says that its process is {shortened(status['process'])}")
+    for name in _PLAIN:
+        if isinstance(status.get(name), dict | list):
+            raise Broken(f"{STATUS_FILE} says that its {name} is {shortened(status[name])}")
     return status
+
+
+_PLAIN = ("started", "updated", "ended", "error", "job", "backend", "workers")
+"""What is one value, a number or a text, in what ``status.json`` says."""
+
+
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether a value of a file is a whole number from 0 on."""
+    return type(value) is int and is_number(value) and value >= 0
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether it is a number, and not too long a one for arithmetic."""
+    return type(value) in (int, float) and abs(value) <= float_info.max
 
 
 def read_epochs(folder: Folder) -> Epochs:
@@ -159,37 +179,47 @@ def read_epochs(folder: Folder) -> Epochs:
     *lines, _ = _read(folder, METRICS_FILE).split("\n")
     epochs = [_json(line, METRICS_FILE) for line in lines]
     for metrics in epochs:
-        for name, kinds in _METRICS.items():
-            if type(metrics.get(name)) not in kinds:
-                raise Broken(f"{METRICS_FILE} says that {name} is {metrics.get(name)!r}")
+        for name, is_sound in METRICS.items():
+            if not is_sound(metrics.get(name)):
+                raise Broken(f"{METRICS_FILE} says that {name} is {shortened(metrics.get(name))}")
     return epochs
 
 
-_METRICS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("epoch", "step"), (int,)),
-    **dict.fromkeys(("train_loss", "examples_per_second", "seconds"), (int, float)),
+METRICS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("epoch", "step"), is_count),
+    **dict.fromkeys(("train_loss", "examples_per_second", "seconds"), is_number),
     **dict.fromkeys(
-        ("validation_loss", "validation_accuracy", "validation_rmse"), (int, float, type(None))
+        ("validation_loss", "validation_accuracy", "validation_rmse"),
+        lambda value: value is None or is_number(value),
     ),
-    "digest": (str,),
+    "digest": lambda value: isinstance(value, str),
 }
-"""Of what types the metrics of an epoch are; None where they may be left out."""
+"""Of what kinds the metrics of an epoch are."""
 
 
 def read_experiment(folder: Folder) -> dict[str, Any]:
-    """What ``hyperparameters.toml`` says.
+    """What ``hyperparameters.toml`` says, which may be that of another version of dist_dnn.
+
+    Returns:
+        The target, and the values by their names: numbers, texts and lists of them.
 
     Raises:
-        Broken: it is not what a run writes.
+        Broken: it is no TOML.
     """
     text = _read(folder, HYPERPARAMETERS_FILE)
     try:
         values = parse_toml(text.encode(), HYPERPARAMETERS_FILE)
-        target = str(values.pop("target", ""))
-        chosen = Hyperparameters.from_mapping(values, HYPERPARAMETERS_FILE)
-        return {"target": target, **chosen.to_mapping()}
     except InputError as error:
         raise Broken(str(error)) from None
+    return {"target": ""} | {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A value of a TOML file; text where JSON has nothing like it."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    is_plain = isinstance(value, str | bool | int) or is_number(value)
+    return value if is_plain else str(value)
 
 
 def read_environment(folder: Folder) -> dict[str, Any]:
@@ -214,7 +244,7 @@ def _read(folder: Folder, file: str) -> str:
 
 def _json(text: str, file: str) -> dict[str, Any]:
     try:
-        found = json.loads(text, parse_constant=_refuse)
+        found = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         raise Broken(f"{file} is no JSON, or cut off") from None
     if not isinstance(found, dict):
@@ -222,5 +252,10 @@ def _json(text: str, file: str) -> dict[str, Any]:
     return found
 
 
-def _refuse(constant: str) -> None:
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _refuse(text)

@@ -90,7 +90,7 @@ class Folder(ABC):
 
     @abstractmethod
     def listed(self) -> Listing:
-        """What is in it, whether that belongs to a run or not.
+        """What is in it, whether that belongs to a run or not; a link counts as a file.
 
         Raises:
             OSError: it is no folder, or cannot be read.
@@ -223,7 +223,7 @@ class LocalFolder(Folder):
 
     def listed(self) -> Listing:
         with os.scandir(self.path) as entries:
-            kinds = {entry.name: entry.is_dir() for entry in entries}
+            kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
         return Listing(
             {name for name, is_folder in kinds.items() if not is_folder},
             [name for name, is_folder in kinds.items() if is_folder],

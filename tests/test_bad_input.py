@@ -634,8 +634,13 @@ CASES = {
     "runs where unknown": Case("runs . --where rate=1", ("--where", "--json", "'rate'")),
     "runs where words": Case("runs . --where 'epoch>few'", ("--where", "number after >", "'few'")),
     "runs with an unknown flag": Case("runs . --filter x", ("'--filter'", "runs --help")),
-    "diff of one": Case("runs diff run", ("RUN", "runs diff --help")),
-    "diff of three": Case("runs diff run run run", ("'run'", "runs diff --help")),
+    "runs of two folders": Case("runs . run", ("one DIR", "'run'", "runs --help")),
+    "diff of none": Case("runs diff", ("diff takes two", "not 0", "runs --help")),
+    "diff of one": Case("runs diff run", ("diff takes two", "not 1", "runs --help")),
+    "diff of three": Case("runs diff run run run", ("diff takes two", "not 3", "runs --help")),
+    "diff in an order": Case("runs --sort -run diff run run", ("--sort", "table", "diff")),
+    "diff of some": Case("runs diff run run --where epoch=1", ("--where", "table", "diff")),
+    "diff in a state": Case("runs diff run run --state dead", ("--state", "table", "diff")),
     "diff of no run": Case("runs diff run no", ("there is no run no", "train")),
     "diff of a folder": Case(
         "runs diff run empty", ("empty cannot be compared", "status.json"), folder("empty")

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow.fs import FileSelector
@@ -20,11 +23,12 @@ from runs import DIGITS, ROOT, After, wait_until
 from stores import Bucket, s3_server
 
 from dist_dnn import train
-from dist_dnn.finding import find_runs
+from dist_dnn.finding import DEPTH, find_runs
 from dist_dnn.front.choosing import KEYS, Condition, Order
 from dist_dnn.front.cli import run
 from dist_dnn.front.progress import describe
 from dist_dnn.front.runs import age_text
+from dist_dnn.front.tables import width_of
 from dist_dnn.front.watch import Watch
 from dist_dnn.liveness import own_process
 from dist_dnn.looking import Look, is_silent, look_at
@@ -106,6 +110,16 @@ def test_the_table(example: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert lines[2].split()[4:6] == ["-", "-"]
 
 
+def test_a_row_is_of_one_epoch(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """That of the last line of the metrics, which the status may be ahead of."""
+    first = (folder / "a" / "metrics.jsonl").read_text().splitlines(keepends=True)[0]
+    for lines, epoch in ((first, 1), ("", 2)):
+        (folder / "a" / "metrics.jsonl").write_text(lines)
+        [found] = json.loads(said_by(capfd, "runs", folder / "a", "--json")[1])
+        assert (found["epoch"], found["step"]) == (epoch, status_of(folder / "a")["step"])
+        assert found["digest"] == (json.loads(first)["digest"] if lines else None)
+
+
 def test_json_has_all_keys_with_full_values(
     example: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +144,40 @@ def test_a_run_itself_is_a_table_of_one(example: Path, capfd: pytest.CaptureFixt
         assert [line.split()[0] for line in stdout.splitlines()] == ["run", "c"]
 
 
+def test_what_lies_too_deep_is_said_to_be_left_out(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for above in ("1/2/3", "1/2/3/4"):
+        (folder / above).mkdir(parents=True, exist_ok=True)
+        copytree(folder / "a", folder / above / "run")
+    for name in ("other", "run/more"):
+        (folder / "1/2/3/4" / name).mkdir()
+    status, stdout, stderr = said_by(capfd, "runs", folder)
+    assert (status, stdout.splitlines()[1].split()[0]) == (0, "1/2/3/run")
+    assert len(stdout.splitlines()) == 5
+    assert stderr == (
+        f"warning: folders more than {DEPTH} deep in {folder} were left out, such as "
+        f"1/2/3/4/other\n"
+    )
+    with pytest.raises(SystemExit):
+        run(["runs", "--help"])
+    assert f"up to {DEPTH} folders deep" in " ".join(capfd.readouterr().out.split())
+
+
+def test_links_in_a_folder_are_not_followed(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for link, target in (("x", "x"), ("latest", "a"), ("loop", "."), ("gone", "nowhere")):
+        (folder / link).symlink_to(target)
+    (tmp_path / "link").symlink_to(folder)
+    for shown in (folder, tmp_path / "link"):
+        status, stdout, stderr = said_by(capfd, "runs", shown)
+        assert (status, stderr) == (0, "")
+        assert [line.split()[0] for line in stdout.splitlines()[1:]] == ["a", "c", "deep/er/b"]
+    (tmp_path / "one").symlink_to(folder / "a")
+    assert said_by(capfd, "runs", tmp_path / "one")[1].splitlines()[1].split()[0] == "one"
+
+
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
@@ -137,6 +185,7 @@ def test_a_run_itself_is_a_table_of_one(example: Path, capfd: pytest.CaptureFixt
         (["--sort", "-learning_rate"], "c deep/er/b a"),
         (["--sort", "epochs"], "c a deep/er/b"),
         (["--sort=-name"], "deep/er/b c a"),
+        (["--sort", "-hidden"], "c a deep/er/b"),
         (["--where", "learning_rate=1e-2"], "deep/er/b"),
         (["--where", "hidden=none"], "c"),
         (["--where", "hidden!=none", "--where", "validation=0.2"], "a"),
@@ -166,6 +215,28 @@ def test_no_runs(example: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert said_by(capfd, "runs", example, "--state", "dead") == (0, "", said)
 
 
+def test_what_the_table_shows_of_a_digest_finds_its_run(
+    example: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    digest = train_digest(example / "c")
+    for value, names in ((digest, ["c"]), (digest[:8], ["c"]), (digest[:7], [])):
+        stdout = said_by(capfd, "runs", example, "--where", f"digest={value}")[1]
+        assert [line.split()[0] for line in stdout.splitlines()[1:]] == names
+        stdout = said_by(capfd, "runs", example, "--where", f"digest!={value}")[1]
+        assert len(stdout.splitlines()[1:]) == 3 - len(names)
+
+
+def test_columns_are_aligned_whatever_the_names(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a").rename(folder / "漢字")
+    (folder / "c").rename(folder / "e\u0301")
+    lines = said_by(capfd, "runs", folder)[1].splitlines()
+    starts = {len(line.partition("completed")[0]) for line in lines[1:]}
+    assert [width_of(each) for each in ("漢字", "e\u0301", "x")] == [4, 1, 1]
+    assert starts == {11, 11 - 2, 11 + 1}
+
+
 @pytest.mark.parametrize("value", [0, 59, 60, 3599, 3600, 86399, 86400, 10**7])
 def test_ages_are_short(value: float) -> None:
     assert re.fullmatch(r"\d{1,3}[smhd]", age_text(value))
@@ -192,12 +263,22 @@ FLAWS: dict[str, tuple[str, str | bytes | None, str]] = {
         '{"epoch": 1, "step": 1, "train_loss": "low"}\n',
         "metrics.jsonl says that train_loss is 'low'",
     ),
-    "no TOML": ("hyperparameters.toml", "= 3", "hyperparameters.toml: is no valid TOML"),
-    "no hyperparameters": (
-        "hyperparameters.toml",
-        "epochs = 2020-01-01",
-        "hyperparameters.toml: epochs must be",
+    "too long a loss": (
+        "metrics.jsonl",
+        f'{{"epoch": 1, "step": 1, "train_loss": {"1" * 401}}}\n',
+        "metrics.jsonl says that train_loss is 1111",
     ),
+    "too great a loss": (
+        "metrics.jsonl",
+        '{"epoch": 1, "step": 1, "train_loss": 1e999}\n',
+        "metrics.jsonl is no JSON, or cut off",
+    ),
+    "an epoch below 0": (
+        "status.json",
+        '{"state": "running", "epoch": -3, "step": 0}',
+        "status.json says that its epoch is -3",
+    ),
+    "no TOML": ("hyperparameters.toml", "= 3", "hyperparameters.toml: is no valid TOML"),
 }
 
 
@@ -224,6 +305,21 @@ def test_a_broken_run_is_shown_with_what_is_wrong(
     assert stderr[:-1].isprintable()
     [record] = json.loads(said_by(capfd, "runs", folder / "c", "--json")[1])
     assert record["state"] == BROKEN
+
+
+def test_a_run_of_another_version_is_shown(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with (folder / "c" / "hyperparameters.toml").open("a") as file:
+        file.write('"later\\n" = [1, inf]\nsince = 2020-01-01\n')
+    status, stdout, stderr = said_by(capfd, "runs", folder)
+    assert (status, stderr) == (0, "")
+    assert [line.split()[1] for line in stdout.splitlines()[1:]] == ["completed"] * 3
+    [found] = json.loads(said_by(capfd, "runs", folder / "c", "--json")[1])
+    assert found["hyperparameters"]["later\n"] == [1, "inf"]
+    assert found["hyperparameters"]["since"] == "2020-01-01"
+    assert found["hyperparameters"]["hidden"] == []
+    stdout = said_by(capfd, "runs", "diff", folder / "a", folder / "c")[1]
+    assert ["'later\\n'", "none", "1,inf"] in [line.split() for line in stdout.splitlines()]
+    assert said_by(capfd, "watch", folder / "c")[0] == 0
 
 
 def test_a_line_that_is_being_written_is_left_out(folder: Path) -> None:
@@ -257,11 +353,37 @@ def test_whatever_the_files_hold_there_is_a_table(
             },
         )
     )
-    (out / "status.json").write_text(json.dumps(status))
-    (out / "metrics.jsonl").write_text("")
-    (out / "hyperparameters.toml").write_text('target = "x"\n')
-    [found] = find_runs(str(out))
-    assert found.look.state in STATES
+    loss = st.integers(10**400, 10**401) | st.just(HUGE) | st.floats(0, 9) | value
+    metrics = data.draw(
+        st.fixed_dictionaries(
+            {"epoch": number, "step": number, "train_loss": loss, "examples_per_second": loss},
+            optional=dict.fromkeys(("validation_loss", "validation_rmse", "workers"), loss),
+        )
+    )
+    metrics |= {"seconds": 1, "digest": data.draw(st.just("0f") | value)}
+    (out / "status.json").write_text(written(status))
+    (out / "metrics.jsonl").write_text(data.draw(st.sampled_from(["", f"{written(metrics)}\n"])))
+    only_toml = st.floats() | st.dates() | st.dictionaries(st.text(), st.text(), max_size=1)
+    toml = st.booleans() | st.integers() | st.text() | st.lists(st.integers()) | only_toml
+    experiment = data.draw(st.dictionaries(st.sampled_from(["target", "epochs", "hidden"]), toml))
+    (out / "hyperparameters.toml").write_text(tomli_w.dumps(experiment))
+    key = data.draw(st.sampled_from([*(key for key in KEYS if key != "hyperparameters"), "hidden"]))
+    chosen = [[], [f"--sort=-{key}"], ["--where", f"{key}!=1"], ["--where", f"{key}<1"]]
+    flags = data.draw(st.sampled_from(chosen))
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        assert run(["runs", str(out), *flags]) == 0
+    with redirect_stdout(StringIO()) as stdout, redirect_stderr(StringIO()):
+        assert run(["runs", str(out), "--json", *flags]) == 0
+    records = json.loads(stdout.getvalue(), parse_constant=pytest.fail)
+    assert all(record["state"] in STATES for record in records)
+
+
+HUGE = "1e999"
+
+
+def written(content: dict[str, Any]) -> str:
+    """JSON, with HUGE as the number that it says, which is JSON, but too great a one."""
+    return json.dumps(content).replace(f'"{HUGE}"', HUGE)
 
 
 # Conditions and orders
@@ -437,8 +559,10 @@ def test_what_two_runs_differ_in(example: Path, capfd: pytest.CaptureFixture[str
     assert found["results"]["digest"] == [train_digest(one), train_digest(other)]
     assert "epoch" not in found["results"]
     assert found["environment"] == {}
+    assert said_by(capfd, "runs", "--json", "diff", one, other) == (0, stdout, "")
     lines = said_by(capfd, "runs", "diff", one, other)[1].splitlines()
-    assert lines[0].split() == [str(one), str(other)]
+    assert [line.split() for line in lines[:3]] == [["A", str(one)], ["B", str(other)], ["A", "B"]]
+    assert max(map(len, lines[2:])) < 80
     assert ["learning_rate", "0.001", "0.01"] in [line.split() for line in lines]
     assert lines[-1] == "environment: the same"
 
@@ -448,7 +572,7 @@ def test_a_run_does_not_differ_from_itself(
 ) -> None:
     one = str(example / "a")
     _, stdout, _ = said_by(capfd, "runs", "diff", one, one)
-    assert stdout.splitlines()[1:] == [
+    assert stdout.splitlines()[3:] == [
         f"{part}: the same" for part in ("hyperparameters", "results", "environment")
     ]
 
@@ -572,6 +696,57 @@ def test_watching_a_run_that_ends_badly(
     status, stdout, stderr = said_by(capfd, "watch", out)
     assert (status, stdout) == (1, "")
     assert stderr.splitlines()[-1] == f"error: {said.format(out=out)}"
+
+
+def test_every_epoch_is_told_once_and_again_after_an_older_checkpoint(folder: Path) -> None:
+    """The metrics may be ahead of the status, or behind it."""
+    told: list[int] = []
+
+    class Told(Silent):
+        def end_epoch(self, metrics: dict[str, Any]) -> None:
+            told.append(metrics["epoch"])
+
+    out = folder / "c"
+    line = json.loads((out / "metrics.jsonl").read_text())
+    watch = Watch(LocalFolder(out), Told(), 0.0)
+    for done, written, new in (
+        (15, 16, [6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+        (15, 16, []),
+        (17, 16, [16]),
+        (17, 17, [17]),
+        (17, 13, []),  # what goes on with it has cut them off
+        (13, 13, []),
+        (13, 14, []),
+        (14, 14, [14]),
+        (16, 16, [15, 16]),
+    ):
+        lines = [json.dumps(line | {"epoch": 1 + epoch}) for epoch in range(written)]
+        (out / "metrics.jsonl").write_text("".join(f"{each}\n" for each in lines))
+        told.clear()
+        watch._show({"state": "running", "epoch": done, "step": 0})
+        assert told == new
+
+
+@pytest.mark.parametrize("wait", [0, 600])
+def test_watching_a_run_that_is_gone_on_with(
+    wait: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What does so locks the folder at once, and writes the status last."""
+    out = folder / "c"
+    status_of(out, state="stopped", error="terminated")
+    lock = ExitStack()
+    pauses = [
+        lambda: lock.enter_context(LocalFolder(out).locked()),
+        lambda: status_of(out, state="running", error=None),
+        lambda: status_of(out, state="completed"),
+        lock.close,
+    ]
+    if not wait:
+        pauses.pop(0)()
+    monkeypatch.setattr("dist_dnn.front.watch.sleep", lambda seconds: pauses.pop(0)())
+    status, _, stderr = said_by(capfd, "watch", out, "--wait", wait)
+    assert (status, pauses) == (0, [])
+    assert stderr.splitlines() == lines_of(out)
 
 
 def test_watching_a_run_whose_files_go(

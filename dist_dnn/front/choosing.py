@@ -49,6 +49,9 @@ HEADINGS = {
 }
 """The headings of the table that are no keys, with the keys that they stand for."""
 
+SHOWN_DIGITS = 8
+"""So many of a digest the table shows; --where takes as many, or more."""
+
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -106,7 +109,10 @@ class Condition:
         return cls(_key(key), sign, value)
 
     def __call__(self, record: Record) -> bool:
-        """Whether a run is so; numbers are compared as numbers, everything else as text."""
+        """Whether a run is so; numbers are compared as numbers, everything else as text.
+
+        Of a digest, what the table shows of it is enough.
+        """
         found, wanted = value_of(record, self.key), _number(self.value)
         if self.sign in _OPERATORS:
             assert wanted is not None
@@ -114,6 +120,8 @@ class Condition:
         is_same = text_of(found) == self.value
         if _is_number(found) and wanted is not None:
             is_same = found == wanted
+        if self.key == "digest" and isinstance(found, str) and len(self.value) >= SHOWN_DIGITS:
+            is_same = found.startswith(self.value)
         return is_same == (self.sign == "=")
 
 

@@ -76,7 +76,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal can write α
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        chosen = _parser().parse_args(looking_commands.joined(list(given)))
+        chosen = _parser().parse_args(given)
         status: int | None = chosen.command(chosen)
         print(end="", flush=True)
         return status or 0
@@ -140,6 +140,12 @@ class _Parser(argparse.ArgumentParser):
         for argument in unknown:
             self._check_known(argument)
         return chosen, unknown
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        """Have no other flags of one dash than -h: -accuracy is a value, like -1."""
+        if not arg_string.startswith("--") and arg_string not in self._option_string_actions:
+            return None
+        return super()._parse_optional(arg_string)
 
     def _check_known(self, argument: str) -> None:
         flags = self._option_string_actions

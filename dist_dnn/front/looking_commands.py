@@ -1,12 +1,15 @@
-"""What the commands runs, runs diff and watch take on the command line."""
+"""What the commands runs and watch take on the command line."""
 
 import argparse
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dist_dnn.front.choosing import HEADINGS, KEYS, Condition, Order
+from dist_dnn.errors import InputError
+from dist_dnn.front.choosing import HEADINGS, KEYS, SHOWN_DIGITS, Condition, Order
 from dist_dnn.run_states import STATES
+
+DIFF = "diff"
+"""Stands before two runs that are to be compared."""
 
 RUNS_EXAMPLES = f"""\
 examples:
@@ -15,6 +18,7 @@ examples:
   dist-dnn runs runs/ --where learning_rate=0.01 --where 'accuracy>0.9'
   dist-dnn runs s3://bucket/runs --json
   dist-dnn runs diff runs/one runs/other    (a folder called diff is ./diff)
+  dist-dnn runs diff runs/one s3://bucket/runs/other --json
 
 the table: train and valid are the losses of the last epoch, accuracy or rmse is that of the
 validation, and age is how long ago the run wrote. What is wrong with a run is said below it.
@@ -25,16 +29,10 @@ validation, and age is how long ago the run wrote. What is wrong with a run is s
 --json prints an array of objects with the keys
 {chr(10).join(f"  {key:<20} {meaning}".rstrip() for key, meaning in KEYS.items())}
 null where there is no value. --sort and --where take these keys, the names of hyperparameters, and
-the headings {", ".join(HEADINGS)}.
-"""
+the headings {", ".join(HEADINGS)}; of a digest, the {SHOWN_DIGITS} digits of the table.
 
-DIFF_EXAMPLES = """\
-examples:
-  dist-dnn runs diff runs/one runs/other
-  dist-dnn runs diff runs/one s3://bucket/runs/other --json
-
---json prints one object: runs, the two names, and hyperparameters, results and environment, each
-with the names that differ and both values.
+runs diff --json prints one object: runs, the two names, and hyperparameters, results and
+environment, each with the names that differ and both values.
 """
 
 WATCH_EXAMPLES = """\
@@ -58,15 +56,27 @@ class LookingCommand(NamedTuple):
 
 
 def _runs(chosen: Any) -> None:
-    from dist_dnn.front.runs import runs_command
+    from dist_dnn.front.runs import diff_command, runs_command
 
-    runs_command(chosen)
+    wrong = _what_is_wrong(chosen)
+    if wrong:
+        raise InputError(f"{wrong} (see dist-dnn runs --help)")
+    (diff_command if chosen.places[0] == DIFF else runs_command)(chosen)
 
 
-def _diff(chosen: Any) -> None:
-    from dist_dnn.front.runs import diff_command
-
-    diff_command(chosen)
+def _what_is_wrong(chosen: Any) -> str | None:
+    """What does not go together in the arguments of runs."""
+    first, *others = chosen.places
+    if first != DIFF:
+        return (
+            f"there is one DIR, or {DIFF} and two runs, not also {others[0]!r}" if others else None
+        )
+    if len(others) != 2:
+        return f"runs {DIFF} takes two runs, by path or URI, not {len(others)}"
+    for flag in ("state", "where", "sort"):
+        if getattr(chosen, flag):
+            return f"--{flag} is for the table, not for runs {DIFF}"
+    return None
 
 
 def _watch(chosen: Any) -> None:
@@ -84,8 +94,14 @@ def _states(text: str) -> tuple[str, ...]:
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:
+    flags = "[--state STATE,…] [--where KEY=VALUE] [--sort [-]KEY] [--json]"
+    parser.usage = f"%(prog)s [-h] {flags} DIR\n       %(prog)s {DIFF} RUN RUN [--json]"
     parser.add_argument(
-        "folder", metavar="DIR", help="a folder of runs, by path or URI, or one of them"
+        "places",
+        nargs="+",
+        metavar="DIR",
+        help="a folder of runs (up to 4 folders deep), by path or URI, or one of them; or the word "
+        f"{DIFF} and two runs, to see what they differ in",
     )
     parser.add_argument(
         "--state", type=_states, metavar="STATE,…", help="only runs in one of these states"
@@ -104,12 +120,7 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
         metavar="[-]KEY",
         help="in this order; -KEY: the greatest first (default: by name)",
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON array instead")
-
-
-def _add_diff(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs=2, metavar="RUN", help="a run directory, by path or URI")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.add_argument("--json", action="store_true", help="print JSON instead")
 
 
 def _seconds(text: str) -> float:
@@ -129,7 +140,7 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="how long the run may take to begin (default 0: it must be there)",
+        help="how long the run may take to begin, or to run again once it has ended (default 0)",
     )
     parser.add_argument(
         "--progress",
@@ -139,33 +150,15 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     )
 
 
-RUNS_DIFF = "runs diff"
-
 COMMANDS = {
     "runs": LookingCommand(
-        _runs, "print a table of the runs in a folder", RUNS_EXAMPLES, _add_runs
+        _runs,
+        "print a table of the runs in a folder, or what two runs differ in",
+        RUNS_EXAMPLES,
+        _add_runs,
     ),
-    RUNS_DIFF: LookingCommand(_diff, "print what two runs differ in", DIFF_EXAMPLES, _add_diff),
     "watch": LookingCommand(
         _watch, "show the progress of a run that goes on elsewhere", WATCH_EXAMPLES, _add_watch
     ),
 }
 """The commands by their names."""
-
-
-def joined(arguments: list[str]) -> list[str]:
-    """The command line with "runs diff" as one word, and what --sort takes joined to it.
-
-    ``-accuracy`` by itself would be taken for a flag.
-    """
-    if arguments[:2] == RUNS_DIFF.split():
-        arguments = [RUNS_DIFF, *arguments[2:]]
-    if arguments[:1] != ["runs"]:
-        return arguments
-    whole: list[str] = []
-    for each in arguments:
-        if whole and whole[-1] == "--sort" and re.match("-[^-]", each):
-            whole[-1] += f"={each}"
-        else:
-            whole.append(each)
-    return whole

@@ -8,9 +8,9 @@ from typing import Any
 from dist_dnn.data.sources import printable
 from dist_dnn.errors import InputError
 from dist_dnn.finding import Found, find_runs
-from dist_dnn.front.choosing import KEYS, Record, text_of
+from dist_dnn.front.choosing import KEYS, SHOWN_DIGITS, Record, text_of
 from dist_dnn.front.tables import print_table
-from dist_dnn.looking import Broken, look_at, read_environment
+from dist_dnn.looking import METRICS, Broken, look_at, read_environment
 from dist_dnn.notices import say
 from dist_dnn.run_states import BROKEN
 from dist_dnn.storage import open_folder
@@ -37,15 +37,15 @@ def runs_command(chosen: Any) -> None:
     Raises:
         InputError: there is no such folder.
     """
-    records = [record_of(found) for found in find_runs(chosen.folder)]
+    records = [record_of(found) for found in find_runs(chosen.places[0])]
     shown = [record for record in records if _is_chosen(record, chosen)]
     if chosen.sort is not None:
         shown = chosen.sort(shown)
     if chosen.json:
-        print(json.dumps(shown))
+        print(json.dumps(shown, allow_nan=False))
     elif shown:
         _print(shown)
-    name = open_folder(chosen.folder).name
+    name = open_folder(chosen.places[0]).name
     if not records:
         say(f"there are no runs in {name}")
     elif not shown:
@@ -65,11 +65,11 @@ def _is_chosen(record: Record, chosen: Any) -> bool:
 def record_of(found: Found) -> Record:
     """A run as --json has it, with all of its keys."""
     look = found.look
-    last = look.epochs[-1] if look.epochs else {}
+    last = {key: look.epochs[-1].get(key) for key in METRICS} if look.epochs else {}
     known = look.status | last | {"name": found.name, "location": look.name, "age": look.age}
     known |= {"state": look.state, "problem": look.problem, "hyperparameters": look.experiment}
-    known |= {"epoch": look.status.get("epoch"), "step": look.status.get("step")}
-    known |= {"epochs": look.experiment.get("epochs")}
+    # The epoch is that of the other metrics: the status is written before them.
+    known |= {"step": look.status.get("step"), "epochs": look.experiment.get("epochs")}
     return {key: known.get(key) for key in KEYS}
 
 
@@ -123,11 +123,11 @@ def _cell(record: Record, heading: str) -> str:
         return NOTHING if record[key] is None else write(record[key])
     if heading == "epoch":
         done = [record[key] for key in ("epoch", "epochs")]
-        return "/".join(NOTHING if number is None else str(number) for number in done)
+        return "/".join(NOTHING if number is None else printable(str(number)) for number in done)
     if heading == "age":
         return NOTHING if record["age"] is None else age_text(record["age"])
     value = printable(str(record[{"run": "name"}.get(heading, heading)] or NOTHING))
-    return value[:8] if heading == "digest" else value
+    return value[:SHOWN_DIGITS] if heading == "digest" else value
 
 
 # What two differ in
@@ -148,16 +148,20 @@ def diff_command(chosen: Any) -> None:
     Raises:
         InputError: one of them is no run.
     """
-    names, sides = zip(*(_side(location) for location in chosen.runs), strict=True)
+    names, sides = zip(*(_side(location) for location in chosen.places[1:]), strict=True)
     differences = {part: _differences(sides[0][part], sides[1][part]) for part in sides[0]}
     if chosen.json:
-        print(json.dumps({"runs": names, **differences}))
+        print(json.dumps({"runs": names, **differences}, allow_nan=False))
         return
     rows: list[tuple[str, ...]] = []
     for part, found in differences.items():
         title = part if found else f"{part}: the same"
-        rows += [(title, "", ""), *((f"  {name}", *map(_short, found[name])) for name in found)]
-    print_table([("", *names), *rows], right=())
+        rows += [
+            (title, "", ""),
+            *((f"  {printable(name)}", *map(_short, found[name])) for name in found),
+        ]
+    print_table([(side, printable(name)) for side, name in zip("AB", names, strict=True)], right=())
+    print_table([("", *"AB"), *rows], right=())
 
 
 def _side(location: str) -> tuple[str, Side]:

@@ -12,6 +12,8 @@ from dist_dnn.looking import (
     Broken,
     Epochs,
     age_of,
+    is_count,
+    is_number,
     is_silent,
     read_epochs,
     read_experiment,
@@ -50,7 +52,7 @@ def watch_command(chosen: Any) -> None:
         RunError: it did not end as it should.
     """
     report = make_progress(chosen.progress)
-    folder = _appeared(chosen.run, chosen.wait)
+    folder = _begun(chosen.run, chosen.wait)
     pause = LOCAL_SECONDS if isinstance(folder, LocalFolder) else STORE_SECONDS
     try:
         status = Watch(folder, report, pause).until_it_ends()
@@ -62,23 +64,41 @@ def watch_command(chosen: Any) -> None:
     _say_how_it_ended(folder, status, chosen.progress != "none")
 
 
-def _appeared(run: str, seconds: float) -> Folder:
-    """The folder of a run, which may have so many seconds to begin.
+def _begun(run: str, seconds: float) -> Folder:
+    """The folder of a run, which may have so many seconds to begin, or to run again.
 
     Raises:
         InputError: there is none by then.
     """
     end = monotonic() + seconds
-    while True:
-        folder = open_folder(run)  # anew: a store's remembers what was there
-        if folder.is_there():
-            return folder
+    folder = open_folder(run)
+    is_there, ended = folder.is_there(), _ended(folder)
+    before = ended
+    while not is_there or (ended is not None and ended == before):
         if monotonic() >= end:
-            raise InputError(
-                f"there is no run {folder.name}; correct the name, or give --wait SECONDS for it "
-                f"to begin"
-            )
+            break
         sleep(LOCAL_SECONDS if isinstance(folder, LocalFolder) else STORE_SECONDS)
+        folder = open_folder(run)  # anew: a store's remembers what was there
+        is_there, ended = folder.is_there(), _ended(folder)
+    if is_there:
+        return folder
+    raise InputError(
+        f"there is no run {folder.name}; correct the name, or give --wait SECONDS for it to begin"
+    )
+
+
+def _ended(folder: Folder) -> dict[str, Any] | None:
+    """What a run that does not go on says of itself; None where it does, or says nothing."""
+    with suppress(Broken):
+        status = read_status(folder)
+        is_gone = status["state"] == RUNNING and is_dead(folder, status)
+        return status if is_gone or not _goes_on(folder, status) else None
+    return None
+
+
+def _goes_on(folder: Folder, status: dict[str, Any]) -> bool:
+    """Whether a run is not known to have ended: what goes on with one writes its status last."""
+    return status["state"] == RUNNING or folder.is_locked() is True
 
 
 def _say_how_it_ended(folder: Folder, status: dict[str, Any], is_said: bool) -> None:
@@ -136,9 +156,10 @@ class Watch:
             except Broken as reason:
                 self._miss(reason)
             else:
-                if status["state"] != RUNNING:
+                if not _goes_on(self._folder, status):
                     return status
-                self._check_alive(status)
+                if status["state"] == RUNNING:
+                    self._check_alive(status)
             sleep(self._pause)
 
     def _miss(self, reason: Broken) -> None:
@@ -179,14 +200,18 @@ class Watch:
         if status.get("updated") == self._updated and done == self._shown:
             return
         self._epochs = read_epochs(self._folder)
-        total = read_experiment(self._folder).get("epochs", done)
-        if self._shown is None or self._shown > done:  # it went on from an older checkpoint
-            self._shown, self._rows = max(0, done - EPOCHS_BEFORE), None
-        for metrics in self._epochs[self._shown :]:
+        epochs = read_experiment(self._folder).get("epochs")
+        total = epochs if is_count(epochs) else done
+        if self._shown is None:
+            self._shown = max(0, done - EPOCHS_BEFORE)
+        elif self._shown > done:  # it went on from an older checkpoint
+            self._shown, self._rows = done, None
+        # The metrics may be ahead of the status, and what goes on with a run cuts them off.
+        for metrics in self._epochs[self._shown : done]:
             if self._rows is None:
                 self._report.start_epoch(metrics["epoch"], total, 1, 1)
             self._report.end_epoch(metrics)
-            self._shown, self._rows = metrics["epoch"], None
+            self._shown, self._rows = self._shown + 1, None
         if status["state"] == RUNNING and self._shown == done < total:
             self._show_epoch(status, done + 1, total)
         self._updated = status.get("updated")
@@ -194,12 +219,12 @@ class Watch:
     def _show_epoch(self, status: dict[str, Any], epoch: int, epochs: int) -> None:
         """What is done of the epoch in work, which is told at its checkpoints."""
         m, in_epoch = status.get("m"), status.get("in_epoch")
-        if type(m) is not int or not isinstance(in_epoch, dict):
+        if not is_count(m) or not isinstance(in_epoch, dict):
             return
         rows, loss = in_epoch.get("rows"), in_epoch.get("loss")
-        if type(rows) is not int or type(loss) not in (int, float, type(None)):
+        if not is_count(rows) or not (loss is None or is_number(loss)):
             return
-        total = rows * (loss or 0.0)
+        total = rows * float(loss or 0)
         if self._rows is None or rows < self._rows:
             self._report.start_epoch(epoch, epochs, m, rows)
         elif rows > self._rows:
