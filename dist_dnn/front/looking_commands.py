@@ -58,18 +58,21 @@ class LookingCommand(NamedTuple):
 def _runs(chosen: Any) -> None:
     from dist_dnn.front.runs import diff_command, runs_command
 
-    is_diff = chosen.places[0] == DIFF
-    wrong = _what_is_wrong_of_two(chosen) if is_diff else None
-    if not is_diff and len(chosen.places) > 1:
-        wrong = f"there is one DIR, or {DIFF} and two runs, not also {chosen.places[1]!r}"
+    wrong = _what_is_wrong(chosen)
     if wrong:
         raise InputError(f"{wrong} (see dist-dnn runs --help)")
-    (diff_command if is_diff else runs_command)(chosen)
+    (diff_command if chosen.places[0] == DIFF else runs_command)(chosen)
 
 
-def _what_is_wrong_of_two(chosen: Any) -> str | None:
-    if len(chosen.places) != 3:
-        return f"runs {DIFF} takes two runs, by path or URI, not {len(chosen.places) - 1}"
+def _what_is_wrong(chosen: Any) -> str | None:
+    """What does not go together in the arguments of runs."""
+    first, *others = chosen.places
+    if first != DIFF:
+        return (
+            f"there is one DIR, or {DIFF} and two runs, not also {others[0]!r}" if others else None
+        )
+    if len(others) != 2:
+        return f"runs {DIFF} takes two runs, by path or URI, not {len(others)}"
     for flag in ("state", "where", "sort"):
         if getattr(chosen, flag):
             return f"--{flag} is for the table, not for runs {DIFF}"
