@@ -394,10 +394,10 @@ CASES = {
         ("'kind'", "'9'", "row 2 of t.csv"),
         text("t.csv", "height,width,kind\n1,2,1\n1,2,9\n"),
     ),
-    "null in test": Case(
+    "infinite value in test": Case(
         train("--test t.csv"),
-        ("'width'", "a null", "row 2 of t.csv"),
-        text("t.csv", "height,width,kind\n1,2,1\n1,,2\n"),
+        ("'width'", "an infinite value", "row 2 of t.csv"),
+        text("t.csv", "height,width,kind\n1,2,1\n1,inf,2\n"),
     ),
     "test of nothing": Case(train("--test ''"), ("--test", "a file", "''")),
     "resume with another test": Case(f"{RESUME} --test t.csv", ("test None", "'t.csv'")),
