@@ -84,11 +84,32 @@ def s3_server() -> Iterator[ThreadedMotoServer]:
         server.stop()
 
 
+class Quiet(BaseHTTPRequestHandler):
+    """Answers, and says nothing on standard error."""
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def served(handler: type[Quiet]) -> Iterator[int]:
+    """The port of a server that answers as the handler does."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 @contextmanager
 def refusing(methods: tuple[str, ...]) -> Iterator[int]:
     """The port of a server that has an empty bucket and forbids some methods."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, content = 404, b""
@@ -107,15 +128,5 @@ def refusing(methods: tuple[str, ...]) -> Iterator[int]:
 
         do_HEAD = do_GET = do_PUT = do_POST = do_DELETE = answer
 
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(Handler) as port:
+        yield port

@@ -12,15 +12,14 @@ import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from stores import Bucket, s3_server
+from stores import Bucket, Quiet, s3_server, served
 
 from dist_dnn import Hyperparameters, __version__, stopping, train
 from dist_dnn.errors import InputError, RunError
@@ -212,7 +211,7 @@ def dashboard(answer: Callable[[str], Answer | None]) -> Iterator[tuple[str, See
     seen: Seen = []
     over = Event()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             seen.append(Request(self.path, self.headers.get("Authorization"), body))
@@ -227,19 +226,11 @@ def dashboard(answer: Callable[[str], Answer | None]) -> Iterator[tuple[str, See
 
         do_POST = do_GET
 
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        over.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with served(Handler) as port:
+        try:
+            yield f"http://127.0.0.1:{port}", seen
+        finally:
+            over.set()
 
 
 VERSION = Answer(200, json.dumps({"version": "4", "ray_version": version("ray")}))

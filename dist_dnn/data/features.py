@@ -96,7 +96,8 @@ class Features:
         standardisation = self.standardisation
         finite = np.isfinite(standardisation.mean) & np.isfinite(standardisation.deviation)
         if not finite.all():
-            name = column_at(self.number_columns, int(finite.argmin())).name
+            widths = [column.width for column in self.number_columns]
+            name = column_at(self.number_columns, widths, int(finite.argmin())).name
             raise InputError(
                 f"the values of column {name!r} are too large to standardise; "
                 f"scale them, or leave the column out with --exclude"
@@ -163,8 +164,7 @@ class Features:
             vocabulary.fill(batch.column(column.name), out[:, places])
         if not all(np.isfinite(out[:, places]).all() for _, places in layout.moves):
             row, number = np.argwhere(~np.isfinite(out))[0]
-            ends = np.cumsum(layout.widths)
-            column = self.columns[int(ends.searchsorted(number, side="right"))]
+            column = column_at(self.columns, layout.widths, int(number))
             raise InputError(
                 f"column {column.name!r} has a value in row "
                 f"{row_numbers[row] + 1} of {where} that is too far from those trained on to "

@@ -65,17 +65,17 @@ def _check_infinite(
     is_infinite = np.isinf(matrix)
     if is_infinite.any():
         row, number = np.argwhere(is_infinite)[0]
+        widths = [column.width for column in columns]
         raise InputError(
-            f"column {column_at(columns, number).name!r} has an infinite value in row "
+            f"column {column_at(columns, widths, number).name!r} has an infinite value in row "
             f"{row_numbers[row] + 1} of {where}; "
             f"replace it, or take the row or the column out"
         )
 
 
-def column_at(columns: Sequence[Column], number: int) -> Column:
-    """The column that has this number of a row of ``to_matrix``."""
-    ends = np.cumsum([column.width for column in columns])
-    return columns[int(ends.searchsorted(number, side="right"))]
+def column_at(columns: Sequence[Column], widths: Sequence[int], number: int) -> Column:
+    """The column that has this number of a row, in which each has as many as its width says."""
+    return columns[int(np.cumsum(widths).searchsorted(number, side="right"))]
 
 
 def _seconds_or_numbers(values: Any) -> NDArray[Any]:

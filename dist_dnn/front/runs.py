@@ -45,11 +45,10 @@ def runs_command(chosen: Any) -> None:
         print(json.dumps(shown, allow_nan=False))
     elif shown:
         _print(shown)
-    name = open_folder(chosen.places[0]).name
-    if not records:
-        say(f"there are no runs in {name}")
-    elif not shown:
-        say(f"none of the {len(records)} runs in {name} is like that")
+    if not shown:
+        name = open_folder(chosen.places[0]).name
+        of_all = f"none of the {len(records)} runs in {name} is like that"
+        say(of_all if records else f"there are no runs in {name}")
     elif not chosen.json:
         for record in shown:
             if record["problem"]:

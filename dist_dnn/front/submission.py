@@ -14,7 +14,7 @@ from dist_dnn import __version__
 from dist_dnn.data.sources import is_uri, location_name, without_password
 from dist_dnn.errors import InputError
 from dist_dnn.front.api import check_keep, import_launch, no_target, run_name
-from dist_dnn.front.commands import read_experiment
+from dist_dnn.front.commands import reach_of, read_experiment
 from dist_dnn.front.job import check_outlives, is_absolute
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.recorder import Every
@@ -186,18 +186,10 @@ def _check_places(chosen: Any, values: Mapping[str, Any]) -> None:
 
 def _check_settings(chosen: Any) -> None:
     """Raise InputError where a flag that is none of the experiment's has no good value."""
-    launch = import_launch()
-    launch.check(
-        launch.Settings(
-            chosen.backend,
-            chosen.workers,
-            chosen.allow_mixed_cpus,
-            chosen.max_failures,
-            chosen.step_timeout,
-            cpus_per_worker=chosen.cpus_per_worker,
-            start_timeout=chosen.start_timeout,
-        )
+    settings = replace(
+        reach_of(chosen), max_failures=chosen.max_failures, step_timeout=chosen.step_timeout
     )
+    import_launch().check(settings)
     Every.parse(chosen.checkpoint_every)
     check_keep(chosen.keep)
     if chosen.workers == 0:
