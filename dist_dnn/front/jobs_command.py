@@ -1,7 +1,8 @@
 """What `dist-dnn jobs` and its own commands take."""
 
-from collections.abc import Callable
 from typing import Any
+
+from dist_dnn.front.parsing import Command, Parser, whole_number
 
 EXAMPLES = """\
 examples:
@@ -30,17 +31,8 @@ or absolute paths on storage that every node sees.
 """
 
 
-def add_jobs(commands: Any, whole_number: Callable[[str], int]) -> None:
-    """Add the command to those of `dist-dnn`.
-
-    Args:
-        whole_number: reads one of a flag.
-    """
-    help = "submit trainings to a Ray cluster; list, watch, stop, resume and fetch them"
-    parser = commands.add_parser(
-        "jobs", help=help, description=f"{_capital(help)}.", epilog=EXAMPLES
-    )
-    jobs = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=type(parser))
+def _add_jobs(parser: Any) -> None:
+    jobs = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
     submit = _add(jobs, "submit", "train as a job of a Ray cluster", SUBMIT_EXAMPLES)
     submit.advice = "; what the job is to do stands behind --"
@@ -72,26 +64,36 @@ def add_jobs(commands: Any, whole_number: Callable[[str], int]) -> None:
         each.add_argument("id", metavar="ID", help="the job's name, as submit printed it")
 
 
-def _add(jobs: Any, name: str, help: str, examples: str = "") -> Any:
+def _add(jobs: Any, name: str, help: str, examples: str = "") -> Parser:
     if not examples.startswith("examples:"):
         shown = examples.replace("ID", "digits-1c94ab37")
         examples = f"example:\n  dist-dnn jobs {name} {shown}".rstrip()
-    parser = jobs.add_parser(name, help=help, description=f"{_capital(help)}.", epilog=examples)
+    parser = Command(_run, help, examples, _add_address).add_to(jobs, name)
+    parser.set_defaults(jobs_command=name)
+    return parser
+
+
+def _add_address(parser: Any) -> None:
     parser.add_argument(
         "--address",
         metavar="URL",
         help="the cluster's dashboard, like http://head:8265 (default: RAY_API_SERVER_ADDRESS, "
         "RAY_ADDRESS, or a cluster of this machine)",
     )
-    parser.set_defaults(command=_run, jobs_command=name)
-    return parser
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _run(chosen: Any) -> int:
     from dist_dnn.front.jobs import COMMANDS
 
     return COMMANDS[chosen.jobs_command](chosen)
+
+
+COMMANDS = {
+    "jobs": Command(
+        _run,
+        "submit trainings to a Ray cluster; list, watch, stop, resume and fetch them",
+        EXAMPLES,
+        _add_jobs,
+    )
+}
+"""The command by its name."""

@@ -1,11 +1,12 @@
 """What the commands runs and watch take on the command line."""
 
 import argparse
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from dist_dnn.errors import InputError
+from dist_dnn.front.arguments import add_progress, add_run
 from dist_dnn.front.choosing import HEADINGS, KEYS, SHOWN_DIGITS, Condition, Order
+from dist_dnn.front.parsing import Command
 from dist_dnn.run_states import STATES
 
 DIFF = "diff"
@@ -44,15 +45,6 @@ It ends as the run does: with exit status 0 if that is completed, 1 if it failed
 dead. Ctrl-C ends the watching alone. What is done of an epoch is known at checkpoints
 (--checkpoint-every of train).
 """
-
-
-class LookingCommand(NamedTuple):
-    """A command: what it runs, what its help says, and what adds its arguments."""
-
-    run: Callable[[Any], None]
-    help: str
-    examples: str
-    add: Callable[[argparse.ArgumentParser], None]
 
 
 def _runs(chosen: Any) -> None:
@@ -134,7 +126,7 @@ def _seconds(text: str) -> float:
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run directory, by path or URI")
+    add_run(parser)
     parser.add_argument(
         "--wait",
         type=_seconds,
@@ -142,22 +134,17 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long the run may take to begin, or to run again once it has ended (default 0)",
     )
-    parser.add_argument(
-        "--progress",
-        default="auto",
-        choices=("auto", "bar", "lines", "none"),
-        help="on standard error; auto is a bar on a terminal, else lines (default %(default)s)",
-    )
+    add_progress(parser)
 
 
 COMMANDS = {
-    "runs": LookingCommand(
+    "runs": Command(
         _runs,
         "print a table of the runs in a folder, or what two runs differ in",
         RUNS_EXAMPLES,
         _add_runs,
     ),
-    "watch": LookingCommand(
+    "watch": Command(
         _watch, "show the progress of a run that goes on elsewhere", WATCH_EXAMPLES, _add_watch
     ),
 }

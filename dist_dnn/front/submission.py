@@ -16,6 +16,7 @@ from dist_dnn.errors import InputError
 from dist_dnn.front.api import check_keep, import_launch, no_target, run_name
 from dist_dnn.front.commands import reach_of, read_experiment
 from dist_dnn.front.job import check_outlives, is_absolute
+from dist_dnn.front.train_command import parse_train
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.recorder import Every
 
@@ -147,8 +148,6 @@ def _checked(arguments: Sequence[str]) -> Any:
     Raises:
         InputError: it cannot.
     """
-    from dist_dnn.front.cli import parse_train
-
     chosen, given = parse_train(arguments)
     target, values = read_experiment(chosen.config, chosen.target, given, chosen.resume)
     _check_places(chosen, values)
