@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -593,6 +594,22 @@ CASES = {
     "predict by more workers than shards": Case(f"{PREDICT} --workers 9", ("--workers 8",)),
     "predict by unknown backend": Case(f"{PREDICT} --backend dask", ("backend", "local", "'dask'")),
     "predict without --out": Case("predict run data.parquet", ("--out", "predict --help")),
+    "predict with unknown columns": Case(
+        f"{PREDICT} --columns kind,x", ("no column 'x'", "'kind'")
+    ),
+    "predict with a column twice": Case(f"{PREDICT} --columns kind,kind", ("'kind' more than",)),
+    "predict with a column like its own": Case(
+        f"{PREDICT} --columns probability_1",
+        ("--columns", "'probability_1'", "rename it in data.parquet"),
+        data(probability_1=np.arange(ROWS)),
+    ),
+    "predict with a column that Parquet has not": Case(
+        PREDICT.replace("parquet", "arrow", 1) + " --columns span",
+        ("'span'", "month_day_nano_interval", "take it out"),
+        lambda folder: feather.write_feather(
+            table(span=pa.nulls(ROWS, pa.month_day_nano_interval())), folder / "data.arrow"
+        ),
+    ),
     "predict to a folder": Case("predict run data.parquet --out run", ("run is a folder", "--out")),
     "predict to nowhere": Case("predict run data.parquet --out no/x", ("no/x", "no folder")),
     "predict to a device": Case("predict run data.parquet --out /dev/null", ("no regular file",)),

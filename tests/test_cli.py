@@ -450,6 +450,25 @@ def test_regression(dtype: type[np.generic], tmp_path: Path) -> None:
     assert target["deviation"] == pytest.approx(deviation)
 
 
+def test_columns_are_carried_along(tmp_path: Path) -> None:
+    given = pq.read_table(example(tmp_path))
+    out = trained(tmp_path / "run", *TWO, data=tmp_path / "x.parquet", target="sold")
+    plain = predictions(out, tmp_path / "x.parquet", tmp_path / "plain.parquet")
+    rows = [
+        f"{number},{'' if number == 7 else 'n'},{a!r},{b!r},7"
+        for number, (a, b) in enumerate(
+            zip(given["a"].to_pylist(), given["b"].to_pylist(), strict=True)
+        )
+    ]
+    (tmp_path / "x.csv").write_text("\n".join(["id,name,a,b,c", *rows]))
+    carry = ("--columns", "name,id,c", "--workers", 2)
+    found = predictions(out, tmp_path / "x.csv", tmp_path / "y.parquet", *carry)
+    assert found.column_names == ["name", "id", "c", *plain.column_names]
+    assert found["id"].to_pylist() == list(range(300))
+    assert found["name"].to_pylist() == [*["n"] * 7, "", *["n"] * 292]
+    assert found.drop_columns(["name", "id", "c"]).equals(plain)
+
+
 def test_a_prediction_takes_the_place_of_an_older_one(digits: Digits, tmp_path: Path) -> None:
     (tmp_path / "y.parquet").write_text("older")
     assert predictions(digits.out, DIGITS, tmp_path / "y.parquet").num_rows == M

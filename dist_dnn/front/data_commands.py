@@ -4,13 +4,19 @@ from typing import Any
 
 from dist_dnn.front.arguments import add_data, add_reach, add_run
 from dist_dnn.front.experiment import EXPERIMENT, add_hyperparameters, hyperparameters_of
-from dist_dnn.front.parsing import Command
+from dist_dnn.front.parsing import Command, names
 
 DESCRIBE_EXAMPLES = """\
 examples:
   dist-dnn describe scripts/data/digits.parquet --target digit
   dist-dnn describe flights.csv --target arr_delay --exclude tailnum --categorical hour,month
   dist-dnn describe flights.csv --target arr_delay --json
+"""
+
+PREDICT_EXAMPLES = """\
+examples:
+  dist-dnn predict runs/digits new.parquet --out predictions.parquet
+  dist-dnn predict runs/price new.csv --columns id,date --out prices.parquet
 """
 
 
@@ -48,6 +54,13 @@ def _add_predict(parser: Any) -> None:
     add_run(parser)
     add_data(parser)
     parser.add_argument("--out", metavar="FILE.parquet", required=True, help="the file to write")
+    parser.add_argument(
+        "--columns",
+        type=names,
+        default=(),
+        metavar="A,B,…",
+        help="columns of DATA that stand before the predictions, with the types that they have",
+    )
     add_reach(parser, workers=0)
 
 
@@ -79,7 +92,7 @@ COMMANDS = {
     "predict": Command(
         _predict,
         "write a run's prediction for every row of a table",
-        "example:\n  dist-dnn predict runs/digits new.parquet --out predictions.parquet",
+        PREDICT_EXAMPLES,
         _add_predict,
     ),
     "digest": Command(
