@@ -17,6 +17,7 @@ import pyarrow.csv as csv
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
+from commands import SECONDS, printed, run, run_alone, start
 from safetensors.numpy import load_file
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
@@ -31,31 +32,6 @@ COMMANDS = (
     *("train", "describe", "evaluate", "predict", "shapes", "plan", "check", "digest"),
     *("jobs", "runs", "watch"),
 )
-SECONDS = 120
-
-
-def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "dist_dnn", *map(str, arguments)],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run(*arguments: object, cwd: Path = ROOT) -> tuple[int, str, str]:
-    """The exit status, standard output and standard error of a command."""
-    with start(*arguments, cwd=cwd) as process:
-        stdout, stderr = process.communicate(timeout=SECONDS)
-    return process.returncode, stdout, stderr
-
-
-def printed(*arguments: object, cwd: Path = ROOT) -> str:
-    """What a command prints that must succeed and have nothing to complain of."""
-    status, stdout, stderr = run(*arguments, cwd=cwd)
-    assert (status, stderr) == (0, "")
-    return stdout
 
 
 def trained(out: Path, *arguments: object, data: Path = DIGITS, target: str = "digit") -> Path:
@@ -93,14 +69,17 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 class Digits:
-    """A training on the digits by two workers, with rows held out, and what it said."""
+    """A training on the digits by two workers, with rows held out, and what it said.
+
+    Like what else is of processes, it is in one of its own.
+    """
 
     EPOCHS = 3
     FLAGS = ("--hidden", "32,16", "--learning-rate", 0.01, "--epochs", 3, "--validation", 0.1)
 
     def __init__(self, folder: Path) -> None:
         self.out = folder / "runs" / "digits"
-        self.status, self.stdout, self.stderr = run(
+        self.status, self.stdout, self.stderr = run_alone(
             *("train", DIGITS, "--target", "digit", "--out", self.out, "--workers", 2),
             *self.FLAGS,
         )
@@ -661,7 +640,8 @@ def test_another_package_called_workers(kind: str, tmp_path: Path) -> None:
     path = tmp_path / ("workers.py" if kind == "module" else "workers/__init__.py")
     path.parent.mkdir(exist_ok=True)
     path.write_text("")
-    status, stdout, stderr = run("train", DIGITS, "--target", "x", "--out", "run", cwd=tmp_path)
+    command = ("train", DIGITS, "--target", "x", "--out", "run")
+    status, stdout, stderr = run_alone(*command, cwd=tmp_path)
     assert (status, stdout) == (1, "")
     assert re.fullmatch(r"error: the package 'workers' that Python finds is .*rename.*\n", stderr)
     assert str(tmp_path) in stderr

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run_alone
 from mpi import DIST_DNN, Library, install_mpich, mpirun, needs_mpi
 from runs import DIGITS, what_is_left
-from test_cli import predictions, printed, scores, trained
+from test_cli import predictions, scores, trained
 
 pytestmark = needs_mpi
 
@@ -55,7 +56,7 @@ def test_any_number_of_ranks_gives_the_same_bits(ranks: int, local: Path, tmp_pa
 
 def test_without_mpirun_there_is_one_rank(local: Path, tmp_path: Path) -> None:
     _, _, *command = train(tmp_path / "run")
-    assert printed(*command[1:]) == ""
+    assert run_alone(*command[1:]) == (0, "", "")
     check_same(tmp_path / "run", local, 1)
 
 
