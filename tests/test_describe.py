@@ -58,12 +58,12 @@ def test_json(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "zip": ("one-hot", 4),
         "day": ("standardise", 1),
         "pair": ("passthrough", 2),
-        "flag": ("standardise", 1),
+        "flag": ("one-hot", 2),
         "bytes": ("unusable", 0),
         "kind": ("target", 0),
         "id": ("left out", 0),
     }
-    assert (found["rows"], found["m"], found["n"]) == (ROWS, ROWS, 15)
+    assert (found["rows"], found["m"], found["n"]) == (ROWS, ROWS, 16)
     assert columns["city"]["categories"] == ["Oslo", "Rome"]
     assert columns["city"]["counts"] == [13, 14]
     assert columns["city"]["missing"] == 13
@@ -89,11 +89,12 @@ def test_a_table_for_people(table: Path, capsys: pytest.CaptureFixture[str]) -> 
     by_name = {line.split()[0]: line for line in lines[1:-3]}
     assert "2 categories: Oslo, Rome, null (13 rows); text" in by_name["city"]
     assert "4 categories: 0, 1, 2, …; --categorical, or a dictionary" in by_name["zip"]
+    assert "2 categories: false, true; boolean" in by_name["flag"]
     assert "missing is the mean, 1 indicator" in by_name["height"]
     assert "constant: fills X with 0" in by_name["same"]
     assert "all is missing" in by_name["nothing"]
     assert "seconds since the epoch" in by_name["day"]
-    assert lines[-1] == "40 of 40 rows to train on; X has n[0] = 15 rows"
+    assert lines[-1] == "40 of 40 rows to train on; X has n[0] = 16 rows"
 
 
 def test_a_training_says_what_is_not_just_numbers(
@@ -110,6 +111,7 @@ def test_a_training_says_what_is_not_just_numbers(
         "column 'city': 2 categories: Oslo, Rome, null (13 rows)",
         "column 'zip': 4 categories: 0, 1, 2, …",
         "column 'day': dates are seconds since the epoch",
+        "column 'flag': 2 categories: false, true",
     ]
     out = tmp_path / "new.parquet"
     rows = pa.table(

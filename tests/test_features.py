@@ -26,7 +26,7 @@ NUMERIC_TYPES = [
 
 CATEGORY_TYPES = [
     *(pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())),
-    *(pa.dictionary(pa.int8(), pa.int64()), pa.dictionary(pa.int32(), pa.date32())),
+    *(pa.dictionary(pa.int8(), pa.int64()), pa.dictionary(pa.int32(), pa.date32()), pa.bool_()),
 ]
 
 SECONDS = {
@@ -63,7 +63,7 @@ def line_of(call: Callable[[], object]) -> str:
 @pytest.mark.parametrize("type_", NUMERIC_TYPES, ids=str)
 def test_numbers_and_lists_of_them_are_features(type_: pa.DataType) -> None:
     schema = pa.schema([("y", pa.string()), ("a", type_), ("b", pa.list_(type_, 3))])
-    a, b = choose_columns(schema, "y")
+    a, b = choose_columns(schema, "y", passthrough=["a"])
     assert (a.name, a.width, b.name, b.width) == ("a", 1, "b", 3)
     expected = {"b": "boolean", "i": "integer", "u": "integer"}.get(str(type_)[0], "floating")
     assert a.kind == b.kind == expected
@@ -81,12 +81,12 @@ def test_other_types_are_refused(type_: pa.DataType) -> None:
 
 
 @pytest.mark.parametrize("type_", CATEGORY_TYPES, ids=str)
-def test_text_and_dictionaries_are_categories(type_: pa.DataType) -> None:
+def test_text_dictionaries_and_booleans_are_categories(type_: pa.DataType) -> None:
     [column] = choose_columns(pa.schema([("a", type_)]), "y")
     assert (column.width, column.treatment) == (1, "category")
 
 
-@pytest.mark.parametrize("type_", [pa.int8(), pa.bool_(), pa.float32(), pa.date64()], ids=str)
+@pytest.mark.parametrize("type_", [pa.int8(), pa.float32(), pa.date64()], ids=str)
 def test_what_is_asked_of_columns(type_: pa.DataType) -> None:
     schema = pa.schema([("a", type_), ("b", type_), ("c", type_), ("d", type_)])
     chosen = choose_columns(schema, None, None, "x", ["c"], ["b"], ["d"])
@@ -135,7 +135,7 @@ def test_numbers_are_those_of_numpy(type_: Any) -> None:
         values = np.array([0, 1, 1, 0, 1, 1], dtype)
     arrays = [pa.array(values[:3]), pa.FixedSizeListArray.from_arrays(pa.array(values), 2)]
     batch = pa.record_batch(arrays, ["a", "b"])
-    columns = choose_columns(batch.schema, "y")
+    columns = choose_columns(batch.schema, "y", passthrough=["a"])
     for start in range(3):
         matrix = to_matrix(batch.slice(start), columns, np.arange(3), "x")
         expected = np.column_stack([values[:3], values.reshape(3, 2)]).astype(np.float64)[start:]
@@ -186,7 +186,7 @@ def test_decimals_become_the_nearest_numbers(values: list[Decimal]) -> None:
 )
 def test_what_is_missing_is_nan(values: list[Any], type_: pa.DataType, expected: list[Any]) -> None:
     batch = pa.record_batch([pa.array(values, type_)], ["x"])
-    columns = choose_columns(batch.schema, "y")
+    columns = choose_columns(batch.schema, "y", passthrough=["x"])
     rows = np.array(expected, float).reshape(len(values), -1)
     for start in range(len(values)):
         matrix = to_matrix(batch.slice(start), columns, np.arange(len(values)), "x")
@@ -295,6 +295,17 @@ def test_size_and_schema() -> None:
     features.check_schema(
         pa.schema([("b", pa.list_(pa.int8(), 2)), ("y", pa.string()), ("a", pa.float32())]), "x"
     )
+
+
+def test_booleans_of_models_that_have_them_as_numbers() -> None:
+    batch = pa.record_batch({"a": [False, None, True]})
+    features = Features(
+        (Column("a", 1, "boolean"),), Standardisation(np.array([0.5]), np.array([0.25]))
+    )
+    features.check_schema(batch.schema, "x")
+    X = np.empty((3, 1), np.float32)
+    features.fill(batch, np.arange(3), "x", X)
+    assert X.T.tolist() == [[-2, 0, 2]]
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,8 @@ def test_too_many_killed_workers_end_the_run_with_one_clear_line(tmp_path: Path)
 @LINUX
 def test_a_second_signal_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
     with a_long_training(tmp_path / "run", ["--step-timeout", "1000"]) as (driver, workers):
+        # Between the first files and the training two signals at once leave the status as it is.
+        wait_until(lambda: (tmp_path / "run" / "metrics.jsonl").read_text() != "")
         for worker in workers:  # so that the step cannot end, and the workers cannot obey
             os.kill(worker, signal.SIGSTOP)
         driver.send_signal(signal.SIGINT)

@@ -117,7 +117,7 @@ def assess_columns(
     for flag, listed in (("--categorical", categorical), ("--passthrough", passthrough)):
         _check_features(schema, listed, flag, names, where)
     return {
-        name: column_of(schema.field(name), name in categorical, name in passthrough)
+        name: column_of(schema.field(name), name in categorical or None, name in passthrough)
         for name in names
     }
 
@@ -163,12 +163,16 @@ def _check_features(
             raise InputError(f"{flag} has {name!r}, which is no feature; take it out there")
 
 
-def column_of(field: Any, categorical: bool = False, passthrough: bool = False) -> Column | None:
+def column_of(
+    field: Any, categorical: bool | None = None, passthrough: bool = False
+) -> Column | None:
     """What a column fills X with; None where its type does not allow it.
 
     Args:
         field: of the table's schema.
-        categorical, passthrough: what is asked of it.
+        categorical: whether values of a type that could be either are categories, not numbers;
+            None: as the type has it by itself, booleans only.
+        passthrough: whether it is numbers that are not standardised.
     """
     element, width = field.type, 1
     is_list = types.is_fixed_size_list(element)
@@ -179,6 +183,8 @@ def column_of(field: Any, categorical: bool = False, passthrough: bool = False) 
     kind = next((kind for kind, has in KINDS.items() if has(element)), None)
     if kind is None or width == 0:
         return None
+    if categorical is None:
+        categorical = kind == "boolean" and not is_list and not passthrough
     if not categorical and kind != "text":
         return Column(field.name, width, kind, "passthrough" if passthrough else "standardise")
     if kind not in CATEGORY_KINDS or is_list or passthrough:

@@ -65,7 +65,7 @@ class Explained(NamedTuple):
         """What decided on it; empty where numbers are standardised as they are."""
         kind, reasons = self.column.kind, []
         if self.found is not None:
-            return "text" if kind == "text" else "--categorical, or a dictionary"
+            return kind if kind in ("text", "boolean") else "--categorical, or a dictionary"
         if self.treatment == "passthrough":
             reasons.append("--passthrough")
         if self.missing == self.m:
