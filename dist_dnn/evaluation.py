@@ -1,5 +1,6 @@
 """Evaluation: the loss and the scores of a model over a data set that one round gives."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +23,14 @@ Scores = dict[str, Any]
 SCORES, MEAN, SPREAD = range(3)
 """The positions of rounds."""
 
-LOSS, COUNT, SCORE, ERROR, SQUARE = range(5)
-"""The places of the sums in the float64 vector; the score counts right classes, or squares."""
+LOSS, COUNT, SCORE = range(3)
+"""The places of the sums in the float64 vector; SCORE counts right classes, or begins the parts."""
+
+PARTS = 2
+"""Of a regression, each of so many parts of the sums has a number for each target."""
+
+BY_TARGET = "by_target"
+"""The scores of each of several targets, among those of all."""
 
 
 def predicted_classes(A: Array, classes: NDArray[np.int64]) -> None:
@@ -41,13 +48,14 @@ def predicted_classes(A: Array, classes: NDArray[np.int64]) -> None:
 class Evaluation(ShardTask):
     """Round SCORES takes the parameters, and sums the losses, the examples and the scores.
 
-    For regression that is the squared difference of Ŷ and Y, which are standardised, and the
-    absolute and the squared error of predictions, in the target's own unit and in float64. There
-    rounds MEAN and SPREAD are about the truth alone: the sum of its values, their number and the
-    first of all; then, with their mean and that one broadcast, the sum of their squared deviations
-    from the mean, and how many differ from the first.
+    For regression these are the absolute and the squared errors of predictions, in each target's
+    own unit and in float64. There rounds MEAN and SPREAD are about the truth alone: the sums of
+    its values, and the first of all; then, with their means and those broadcast, the sums of their
+    squared deviations from the means, and how many differ from the first.
 
     Options: dataset, network (the arguments of Network), features and target (their JSON).
+    Broadcast: the parameters; in round SPREAD n[L] means, n[L] values. Sums: LOSS, COUNT and SCORE,
+    or for regression LOSS, COUNT and PARTS times n[L].
     """
 
     def __init__(
@@ -63,17 +71,17 @@ class Evaluation(ShardTask):
         self.arrays = ArraysByLength(self.network, CHUNK_ROWS)
         self.predicted, self.true = np.zeros((2, CHUNK_ROWS), np.int64)
         self.is_right = np.zeros(CHUNK_ROWS, np.bool_)
-        self.values: dict[int, NDArray[np.float64]] = {}
         for leaf in exchange.additions.leaves:  # bad rows are found now, not in a round
-            self.dataset.shard(leaf.shard, self.features, self.target)
             if self.target.task == "regression":
-                self.values[leaf.shard] = self.dataset.values(leaf.shard, self.target)
+                self.dataset.values(leaf.shard, self.target)
+            self.dataset.shard(leaf.shard, self.features, self.target)
 
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
-        is_regression = options["target"]["task"] == "regression"
-        sums = 1 + (SQUARE if is_regression else SCORE)
-        return Sizes(Network(**options["network"]).parameter_count, 2), Sizes(0, sums)
+        target = Target.from_json(options["target"])
+        targets = target.outputs if target.task == "regression" else 0
+        parameters = Network(**options["network"]).parameter_count
+        return Sizes(parameters, 2 * targets), Sizes(0, SCORE + (PARTS * targets or 1))
 
     def shard_sums(self, shard: int, position: tuple[int, ...], sums: Vectors) -> None:
         sums.double[:] = 0
@@ -90,21 +98,20 @@ class Evaluation(ShardTask):
             loss = losses(arrays).item()
             sums.double[:SCORE] += (loss, m)
             if self.target.task == "regression":
-                self._add_errors(arrays, self.values[shard][first : first + m], sums.double)
+                values = self.dataset.values(shard, self.target)
+                self._add_errors(arrays, values[:, first : first + m], sums.double)
             else:
                 self._add_classes(arrays, slice(first, first + m), sums.double)
 
     def _add_errors(
         self, arrays: Arrays, values: NDArray[np.float64], sums: NDArray[np.float64]
     ) -> None:
-        """Add the squares of a chunk of which these are the true values."""
-        A, Y = arrays.A[self.network.L], arrays.Y
-        difference, squares = arrays.row, arrays.row_in_double  # whose losses are summed
-        np.subtract(A, Y, out=difference)
-        np.copyto(squares, difference)
-        np.multiply(squares, squares, out=squares)
-        errors = to_numpy(self.target.decode(A[0])) - values
-        sums[SCORE:] += (squares.sum(), np.abs(errors).sum(), np.square(errors).sum())
+        """Add the errors of a chunk of which these are the true values, (n[L], m)."""
+        predicted = self.target.given_back(arrays.A[self.network.L])
+        errors = np.stack([to_numpy(each) for each in predicted]) - values
+        absolute, squared = _parts(sums)
+        absolute += np.abs(errors).sum(axis=1)
+        squared += np.square(errors).sum(axis=1)
 
     def _add_classes(self, arrays: Arrays, chunk: slice, sums: NDArray[np.float64]) -> None:
         """Add how many classes of a chunk of the shard's rows are right."""
@@ -117,16 +124,19 @@ class Evaluation(ShardTask):
 
     def _add_truth(self, shard: int, position: tuple[int, ...], sums: NDArray[np.float64]) -> None:
         """What rounds MEAN and SPREAD add."""
-        mean, value_0 = self.exchange.broadcast.double
-        values = self.values[shard]
-        for first in range(0, len(values), CHUNK_ROWS):
-            chunk = values[first : first + CHUNK_ROWS]
+        means, values_0 = self.exchange.broadcast.double.reshape(2, -1, 1)
+        values = self.dataset.values(shard, self.target)
+        sums[COUNT] = values.shape[1]
+        parts = _parts(sums)
+        for first in range(0, values.shape[1], CHUNK_ROWS):
+            chunk = values[:, first : first + CHUNK_ROWS]
             if position == (SPREAD,):
-                sums[:2] += np.square(chunk - mean).sum(), np.count_nonzero(chunk != value_0)
+                parts[0] += np.square(chunk - means).sum(axis=1)
+                parts[1] += np.count_nonzero(chunk != values_0, axis=1)
                 continue
-            sums[:2] += chunk.sum(), len(chunk)
+            parts[0] += chunk.sum(axis=1)
             if shard == first == 0:
-                sums[2] = chunk[0]
+                parts[1] = chunk[:, 0]
 
 
 class Evaluator:
@@ -142,24 +152,21 @@ class Evaluator:
         self.target = target
         self.group = group
         self.rounds = group.open(Evaluation, evaluation_options(dataset, network, features, target))
-        self._spread: float | None = None
+        self._spread: NDArray[np.float64] | None = None
 
     def __call__(self, parameters: Parameters) -> Scores:
-        """``m``, ``loss``, and ``accuracy``, or ``rmse``, ``mae`` and ``r2``."""
+        """``m``, ``loss``, and ``accuracy``, or ``rmse``, ``mae`` and ``r2``.
+
+        Where there are several targets the last three are the means over them, and ``by_target``
+        has those of each.
+        """
         if self.target.task == "regression" and self._spread is None:
             self._spread = self.group.surviving(lambda: _spread(self.rounds))
         np.copyto(self.rounds.broadcast.single, parameters.vector)
         sums = self.group.surviving(lambda: self.rounds.run(SCORES)).double
         if self._spread is None:
             return class_scores(sums)
-        loss, m, squares, errors, squared_errors = sums.tolist()
-        return {
-            "m": int(m),
-            "loss": loss / m,
-            "rmse": float(np.sqrt(squares / m)) * self.target.deviation,
-            "mae": errors / m,
-            "r2": 1 - squared_errors / self._spread if self._spread > 0 else None,
-        }
+        return regression_scores(self.target, sums, self._spread)
 
 
 def evaluation_options(
@@ -180,9 +187,42 @@ def class_scores(sums: NDArray[np.float64]) -> Scores:
     return {"m": int(m), "loss": loss / m, "accuracy": right / m}
 
 
-def _spread(rounds: Rounds) -> float:
-    """The sum of the squared deviations of the truth from its mean; 0 where it is constant."""
-    total, m, value_0 = rounds.run(MEAN).double[:3].tolist()
-    rounds.broadcast.double[:] = total / m, value_0
-    squares, differing, _ = rounds.run(SPREAD).double[:3].tolist()
-    return squares if differing else 0.0
+def regression_scores(
+    target: Target, sums: NDArray[np.float64], spread: NDArray[np.float64]
+) -> Scores:
+    """What the sums of an evaluation of a regression say.
+
+    Args:
+        spread: of the truth, (n[L],).
+    """
+    loss, m = sums[:SCORE].tolist()
+    absolute, squared = _parts(sums)
+    by_target = {
+        name: {
+            "rmse": math.sqrt(squares / m),
+            "mae": errors / m,
+            "r2": 1 - squares / variation if variation > 0 else None,
+        }
+        for name, errors, squares, variation in zip(
+            target.names, absolute.tolist(), squared.tolist(), spread.tolist(), strict=True
+        )
+    }
+    scores: Scores = {"m": int(m), "loss": loss / m}
+    for score in ("rmse", "mae", "r2"):
+        values = [each[score] for each in by_target.values()]
+        scores[score] = None if None in values else sum(values) / len(values)
+    return scores if len(by_target) == 1 else {**scores, BY_TARGET: by_target}
+
+
+def _parts(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The parts of the sums of a regression, (PARTS, n[L]), a view."""
+    return sums[SCORE:].reshape(PARTS, -1)
+
+
+def _spread(rounds: Rounds) -> NDArray[np.float64]:
+    """The sums of the squared deviations of the truth from its means; 0 where it is constant."""
+    sums = rounds.run(MEAN).double
+    totals, values_0 = _parts(sums)
+    rounds.broadcast.double[:] = np.concatenate([totals / sums[COUNT], values_0])
+    squares, differing = _parts(rounds.run(SPREAD).double)
+    return np.where(differing > 0, squares, 0)

@@ -37,7 +37,7 @@ class Model:
     Attributes:
         network, parameters: the function.
         features: the columns and their standardisation.
-        target: the classes, or the unit, of what is predicted.
+        target: the classes, or the units, of what is predicted.
         shards: S of training; prediction goes through a table by the same shards.
     """
 
@@ -55,15 +55,19 @@ class Model:
     def predictions(self, A: Array) -> pa.RecordBatch:
         """Ŷ (n[L], m) as m rows: ``prediction``, and for classes ``probability_<class>`` for each.
 
-        A prediction has the target's type, but for a regression of integers or decimals float64.
+        Of several targets there is ``prediction_<target>`` for each. A prediction has the target's
+        type, but for a regression of integers or decimals float64.
         """
-        if self.target.task == "regression":
-            return pa.record_batch({"prediction": self.target.decode(A[0])})
+        target = self.target
+        if target.task == "regression":
+            several = len(target.names) > 1
+            names = [f"prediction_{name}" if several else "prediction" for name in target.names]
+            return pa.record_batch(dict(zip(names, target.given_back(A), strict=True)))
         classes = np.zeros(A.shape[1], np.int64)
         predicted_classes(A, classes)
-        columns = {"prediction": self.target.decode(classes)}
-        probabilities = [1 - A[0], A[0]] if self.target.task == "binary" else list(A)
-        for name, probability in zip(self.target.class_names(), probabilities, strict=True):
+        columns = {"prediction": target.values_at(classes)}
+        probabilities = [1 - A[0], A[0]] if target.task == "binary" else list(A)
+        for name, probability in zip(target.class_names(), probabilities, strict=True):
             columns[f"probability_{name}"] = pa.array(np.ascontiguousarray(probability))
         return pa.record_batch(columns)
 

@@ -141,7 +141,7 @@ def predictions(
     """
     model.features.check_schema(source.schema, source.name)
     rows = Rows.all(source.rows)
-    dataset = Dataset(source, rows, model.features.columns, None, group.shards)
+    dataset = Dataset(source, rows, model.features.columns, (), group.shards)
     group.load(DATASET, dataset)
     outputs = model.target.outputs
     with TemporaryFile(dir=folder) as file:  # which has no name, and ends with this process

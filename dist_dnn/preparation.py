@@ -1,21 +1,20 @@
 """From a table to an experiment: the columns, the target, the held-out rows, the statistics."""
 
-import math
 import os
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from dist_dnn.data.columns import Column, choose_columns, missing_column
 from dist_dnn.data.dataset import Dataset
+from dist_dnn.data.deciding import read_target
 from dist_dnn.data.features import Features
 from dist_dnn.data.fingerprint import content_hash
 from dist_dnn.data.fitting import Fit, fit
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import Source, open_source
 from dist_dnn.data.splitting import split
-from dist_dnn.data.targets import Target, read_target
+from dist_dnn.data.targets import Target
 from dist_dnn.errors import InputError
 from dist_dnn.evaluation import Evaluation, evaluation_options
 from dist_dnn.hyperparameters import Hyperparameters
@@ -28,7 +27,7 @@ from dist_dnn.trainer import TEST, TRAINING, VALIDATION, Experiment
 def prepare(
     group: Group,
     data: Any,
-    target: str,
+    targets: tuple[str, ...],
     hyperparameters: Hyperparameters,
     validation: Any = None,
     test: Any = None,
@@ -38,7 +37,7 @@ def prepare(
     Args:
         group: the workers.
         data: a file, a folder of files, a URI, or a pyarrow Table or Dataset.
-        target: the column to predict.
+        targets: the columns to predict.
         hyperparameters: what to do with them.
         validation: other rows, like ``data``, instead of the hyperparameters' ``validation``.
         test: likewise instead of the hyperparameters' ``test``.
@@ -51,17 +50,17 @@ def prepare(
         validation = hyperparameters.validation
     elif hyperparameters.validation_column is not None:
         raise InputError("validation and validation_column exclude each other: leave one out")
-    rows, held_out = split(source, target, hyperparameters, validation)
+    rows, held_out = split(source, targets, hyperparameters, validation)
     test = hyperparameters.test if test is None else test
     tests = None if test is None else open_source(test, "test")
     others = None
     if validation is not None and held_out is None:
         others = open_source(validation, "validation")
-    aim = read_target(source, target, hyperparameters.task, rows)
+    target = read_target(source, targets, hyperparameters.task, rows)
     schema = without_column(source.schema, hyperparameters.validation_column)
     columns = choose_columns(
         schema,
-        target,
+        targets,
         hyperparameters.features,
         source.name,
         hyperparameters.exclude or (),
@@ -69,30 +68,32 @@ def prepare(
         hyperparameters.passthrough or (),
     )
     batch_size = hyperparameters.batch_size_of(rows.count)
-    dataset = Dataset(source, rows, columns, target, group.shards)
+    dataset = Dataset(source, rows, columns, targets, group.shards)
     group.load(TRAINING, dataset)
-    measured, aim = _fit(group, columns, aim, rows.count, hyperparameters)
+    measured, target = _fit(group, columns, target, rows.count, hyperparameters)
     features = measured.features
     origins = {TRAINING: dataset.origin()}
     if held_out is not None:
-        validated = Dataset(source, held_out, columns, target, group.shards)
+        validated = Dataset(source, held_out, columns, targets, group.shards)
         group.load(VALIDATION, validated)
         origins[VALIDATION] = validated.origin()
     if others is not None:
-        origins[VALIDATION] = load_rows(group, VALIDATION, others, features, aim).origin()
+        origins[VALIDATION] = load_rows(group, VALIDATION, others, features, target).origin()
     network = Network(
-        (features.size, *hyperparameters.hidden, aim.outputs),
+        (features.size, *hyperparameters.hidden, target.outputs),
         activation=hyperparameters.activation,
-        loss=LOSS_OF_TASK[aim.task],
+        loss=LOSS_OF_TASK[target.task],
         initialization=hyperparameters.initialization,
     )
     _check_memory(network)
     if tests is not None:
-        origins[TEST] = load_rows(group, TEST, tests, features, aim).origin()
+        origins[TEST] = load_rows(group, TEST, tests, features, target).origin()
         # Its rows are read now, since a mistake in them should not be found at the end.
-        group.open(Evaluation, evaluation_options(TEST, network, features, aim))
+        group.open(Evaluation, evaluation_options(TEST, network, features, target))
     validates = VALIDATION in origins
-    return Experiment(network, features, aim, rows.count, batch_size, validates, origins, measured)
+    return Experiment(
+        network, features, target, rows.count, batch_size, validates, origins, measured
+    )
 
 
 def fingerprint(group: Group, experiment: Experiment) -> dict[str, Any]:
@@ -113,10 +114,11 @@ def load_rows(
         InputError: a column is missing, or of another kind.
     """
     features.check_schema(source.schema, source.name)
-    if target.name not in source.schema.names:
-        raise missing_column(source.schema, target.name, source.name)
+    for column in target.names:
+        if column not in source.schema.names:
+            raise missing_column(source.schema, column, source.name)
     rows = Rows.all(source.rows)
-    dataset = Dataset(source, rows, features.columns, target.name, group.shards)
+    dataset = Dataset(source, rows, features.columns, target.names, group.shards)
     group.load(name, dataset)
     return dataset
 
@@ -145,7 +147,8 @@ def _fit(
     m: int,
     hyperparameters: Hyperparameters,
 ) -> tuple[Fit, Target]:
-    """What the training rows make of the features, and of the target of a regression."""
+    """What the training rows make of the features, and of the targets of a regression."""
+    is_regression = target.task == "regression"
     measured = fit(
         group,
         TRAINING,
@@ -153,13 +156,6 @@ def _fit(
         m,
         hyperparameters.min_frequency,
         hyperparameters.max_categories,
-        (Column(target.name, 1, "floating"),) if target.task == "regression" else (),
+        tuple(Column(name, 1, "floating") for name in target.names) if is_regression else (),
     )
-    if target.task == "regression":
-        mean, deviation = measured.others.mean.item(), measured.others.deviation.item()
-        if not math.isfinite(mean + deviation):
-            raise InputError(
-                f"the values of the target {target.name!r} are too large to standardise; scale them"
-            )
-        target = replace(target, mean=mean, deviation=deviation)
-    return measured, target
+    return measured, target.with_units(measured.others) if is_regression else target

@@ -14,6 +14,7 @@ from dist_dnn.hyperparameters import Hyperparameters, parse_toml
 from dist_dnn.notices import warn
 from dist_dnn.state import TrainingState
 from dist_dnn.storage import Folder
+from dist_dnn.target_names import as_given, target_names
 from dist_dnn.tracking import HYPERPARAMETERS_FILE, METRICS_FILE, STATUS_FILE
 
 FREE = ("epochs", "schedule_epochs")
@@ -26,12 +27,12 @@ class Begun:
 
     Attributes:
         folder: where it is.
-        target, hyperparameters: the experiment.
+        targets, hyperparameters: the experiment.
         status: what ``status.json`` says; nothing where it cannot be read.
     """
 
     folder: Folder
-    target: str
+    targets: tuple[str, ...]
     hyperparameters: Hyperparameters
     status: dict[str, Any]
 
@@ -73,10 +74,10 @@ class Begun:
     def _newest(self) -> tuple[Checkpoint, list[str]]:
         checkpoint, passed_over = newest_checkpoint(self.folder)
         kept = dict(checkpoint.surroundings.experiment)
-        target = kept.pop("target", None)
+        targets = target_names(kept.pop("target", None), f"{checkpoint.name}: ")
         what = _first_difference(
-            (target, Hyperparameters.from_mapping(kept, checkpoint.name)),
-            (self.target, self.hyperparameters),
+            (targets, Hyperparameters.from_mapping(kept, checkpoint.name)),
+            (self.targets, self.hyperparameters),
         )
         if what is not None:
             name, was, now = what
@@ -87,12 +88,12 @@ class Begun:
         return checkpoint, passed_over
 
     def go_on_with(
-        self, target: str | None, given: Hyperparameters | Mapping[str, Any]
+        self, targets: tuple[str, ...] | None, given: Hyperparameters | Mapping[str, Any]
     ) -> Hyperparameters:
         """The hyperparameters to go on with: the run's own, but perhaps for the epochs.
 
         Args:
-            target, given: what is asked for now, as far as it is.
+            targets, given: what is asked for now, as far as it is.
 
         Raises:
             InputError: it is another experiment.
@@ -105,7 +106,7 @@ class Begun:
             given = replace(given, schedule_epochs=own.schedule_epochs)
         if given.schedule_epochs is None and _has_an_end(own):
             given = replace(given, schedule_epochs=own.epochs)  # the schedule keeps its end
-        what = _first_difference((self.target, own), (target or self.target, given))
+        what = _first_difference((self.targets, own), (targets or self.targets, given))
         if what is not None:
             name, was, now = what
             raise InputError(
@@ -180,23 +181,24 @@ def read_run(folder: Folder) -> Begun:
         values = parse_toml(folder.read(HYPERPARAMETERS_FILE), name)
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}; put it back") from None
-    target = values.pop("target", None)
-    if not isinstance(target, str):
-        raise InputError(f"{name} names no target; put it back as the run wrote it")
+    try:
+        targets = target_names(values.pop("target", None))
+    except InputError:
+        raise InputError(f"{name} names no target; put it back as the run wrote it") from None
     status: Any = None
     with suppress(OSError, ValueError, RecursionError):
         status = json.loads(folder.read(STATUS_FILE))
     hyperparameters = Hyperparameters.from_mapping(values, name)
-    return Begun(folder, target, hyperparameters, status if isinstance(status, dict) else {})
+    return Begun(folder, targets, hyperparameters, status if isinstance(status, dict) else {})
 
 
-Experiment = tuple[Any, Hyperparameters]
-"""A target and the hyperparameters."""
+Experiment = tuple[tuple[str, ...], Hyperparameters]
+"""The targets and the hyperparameters."""
 
 
 def _first_difference(one: Experiment, other: Experiment) -> tuple[str, Any, Any] | None:
     """What first makes two experiments give other bits: its name and both values."""
-    compared = [("target", one[0], other[0])]
+    compared: list[tuple[str, Any, Any]] = [("target", as_given(one[0]), as_given(other[0]))]
     for field in fields(Hyperparameters):
         if field.name not in FREE:
             values = (getattr(each, field.name) for _, each in (one, other))

@@ -40,7 +40,7 @@ class Scoring(Ranking):
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
         broadcast, sums = super().sizes(options)
-        K = len(options["target"]["classes"])
+        K = len(Target.from_json(options["target"]).classes)
         return broadcast, Sizes(sums.single, sums.double + 1 + 3 * K + _matrix_size(K))
 
     def _add_classes(self, arrays: Arrays, chunk: slice, sums: NDArray[np.float64]) -> None:
@@ -74,7 +74,7 @@ def score(group: Group, dataset: str, model: Model) -> Scores:
     confusion matrix is None.
 
     Returns:
-        ``m``, ``loss``, and for regression ``rmse``, ``mae`` and ``r2``, or else ``accuracy``,
+        ``m``, ``loss``, and for regression what an Evaluator gives, or else ``accuracy``,
         ``log_loss``, ``auc``, ``precision``, ``recall`` and ``f1`` by the class's name, and
         ``confusion_matrix``: for each true class, in ascending order, how many were predicted as
         each class.

@@ -12,7 +12,7 @@ from dist_dnn.data.features import Features
 from dist_dnn.data.fitting import Fit
 from dist_dnn.data.targets import Target
 from dist_dnn.errors import Diverged
-from dist_dnn.evaluation import Evaluator
+from dist_dnn.evaluation import BY_TARGET, Evaluator
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import Model, parameters_digest
 from dist_dnn.nn.network import Network, Parameters
@@ -212,6 +212,7 @@ class Trainer:
             return {}
         scores = self.validate(self.parameters)
         del scores["m"]
+        scores.pop(BY_TARGET, None)
         if not np.isfinite([each for each in scores.values() if each is not None]).all():
             raise self._diverged(f"the validation gives {scores} at step {self.state.step}")
         return {f"validation_{name}": value for name, value in scores.items()}

@@ -62,7 +62,7 @@ def measure(reach: Reach, chosen: argparse.Namespace) -> dict[str, Any]:
         table = Path(folder, "rows.parquet")
         made_up = made_up_rows(chosen.layers[0], chosen.layers[-1], rows)
         parquet.write_table(made_up, table, row_group_size=-(-rows // chosen.row_groups))
-        experiment = prepare(group, str(table), "y", hyperparameters)
+        experiment = prepare(group, str(table), ("y",), hyperparameters)
         trainer = Trainer(group, experiment, hyperparameters)
         model = experiment.model(trainer.parameters, chosen.shards)
         works = _works(group, model, table, rows)

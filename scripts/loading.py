@@ -45,7 +45,7 @@ def measure(reach: Reach, chosen: argparse.Namespace) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"loading": [], "reading": []}
     with reach.group(hyperparameters.shards) as group:
         experiment = _load(group, chosen, hyperparameters)
-        names = [*(column.name for column in experiment.features.columns), chosen.target]
+        names = [*(column.name for column in experiment.features.columns), *experiment.target.names]
         for _ in range(chosen.turns):
             began = perf_counter()
             _load(group, chosen, hyperparameters)
@@ -66,7 +66,7 @@ def measure(reach: Reach, chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _load(group: Group, chosen: argparse.Namespace, given: Hyperparameters) -> Experiment:
     """From the file to X and Y on the workers, as a training begins."""
-    experiment = prepare(group, chosen.data, chosen.target, given)
+    experiment = prepare(group, chosen.data, (chosen.target,), given)
     Trainer(group, experiment, given)
     return experiment
 

@@ -33,7 +33,7 @@ class Workload:
 
     def trainer(self, group: Group) -> Trainer:
         """Trains it from the beginning."""
-        experiment = prepare(group, self.table(), "y", self.hyperparameters)
+        experiment = prepare(group, self.table(), ("y",), self.hyperparameters)
         return Trainer(group, experiment, self.hyperparameters)
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from dist_dnn.data.columns import Column
 from dist_dnn.data.features import Features, Standardisation
 from dist_dnn.data.sources import open_source
-from dist_dnn.data.targets import Target
+from dist_dnn.data.targets import Target, TargetColumn
 from dist_dnn.model import LOSS_OF_TASK, Model
 from dist_dnn.nn.network import Network
 from dist_dnn.nn.propagation import Arrays, forward
@@ -27,9 +27,11 @@ FEATURES = Features(
 def made_up_model(task: Any) -> Model:
     """A model of that task on FEATURES, with parameters drawn at random."""
     target = {
-        "binary": Target("y", "binary", pa.bool_(), pa.array([False, True])),
-        "multiclass": Target("y", "multiclass", pa.string(), pa.array(["a", "b", "c"])),
-        "regression": Target("y", "regression", pa.float32(), None, 3.0, 2.0),
+        "binary": Target("binary", (TargetColumn("y", pa.bool_()),), pa.array([False, True])),
+        "multiclass": Target(
+            "multiclass", (TargetColumn("y", pa.string()),), pa.array(["a", "b", "c"])
+        ),
+        "regression": Target("regression", (TargetColumn("y", pa.float32(), 3.0, 2.0),)),
     }[task]
     network = Network((FEATURES.size, 6, target.outputs), "tanh", LOSS_OF_TASK[task])
     return Model(network, network.initialize(1), FEATURES, target, SHARDS)

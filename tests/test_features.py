@@ -63,7 +63,7 @@ def line_of(call: Callable[[], object]) -> str:
 @pytest.mark.parametrize("type_", NUMERIC_TYPES, ids=str)
 def test_numbers_and_lists_of_them_are_features(type_: pa.DataType) -> None:
     schema = pa.schema([("y", pa.string()), ("a", type_), ("b", pa.list_(type_, 3))])
-    a, b = choose_columns(schema, "y", passthrough=["a"])
+    a, b = choose_columns(schema, ("y",), passthrough=["a"])
     assert (a.name, a.width, b.name, b.width) == ("a", 1, "b", 3)
     expected = {"b": "boolean", "i": "integer", "u": "integer"}.get(str(type_)[0], "floating")
     assert a.kind == b.kind == expected
@@ -72,32 +72,32 @@ def test_numbers_and_lists_of_them_are_features(type_: pa.DataType) -> None:
 @pytest.mark.parametrize("type_", OTHER_TYPES, ids=lambda type_: " ".join(str(type_).split()))
 def test_other_types_are_refused(type_: pa.DataType) -> None:
     schema = pa.schema([("a", pa.int64()), ("bad one", type_), ("y", pa.int64())])
-    line = line_of(lambda: choose_columns(schema, "y", where="people.csv"))
+    line = line_of(lambda: choose_columns(schema, ("y",), where="people.csv"))
     assert "'bad one'" in line
     assert "people.csv" in line
     assert " ".join(str(type_).split()) in line
     assert "--exclude" in line
-    assert [column.name for column in choose_columns(schema, "y", ["a"])] == ["a"]
+    assert [column.name for column in choose_columns(schema, ("y",), ["a"])] == ["a"]
 
 
 @pytest.mark.parametrize("type_", CATEGORY_TYPES, ids=str)
 def test_text_dictionaries_and_booleans_are_categories(type_: pa.DataType) -> None:
-    [column] = choose_columns(pa.schema([("a", type_)]), "y")
+    [column] = choose_columns(pa.schema([("a", type_)]), ("y",))
     assert (column.width, column.treatment) == (1, "category")
 
 
 @pytest.mark.parametrize("type_", [pa.int8(), pa.float32(), pa.date64()], ids=str)
 def test_what_is_asked_of_columns(type_: pa.DataType) -> None:
     schema = pa.schema([("a", type_), ("b", type_), ("c", type_), ("d", type_)])
-    chosen = choose_columns(schema, None, None, "x", ["c"], ["b"], ["d"])
+    chosen = choose_columns(schema, (), None, "x", ["c"], ["b"], ["d"])
     treatments = {column.name: column.treatment for column in chosen}
     assert treatments == {"a": "standardise", "b": "category", "d": "passthrough"}
 
 
 def test_order_of_the_file_or_of_the_request() -> None:
     schema = pa.schema([(name, pa.int64()) for name in ("c", "a", "y", "b")])
-    assert [column.name for column in choose_columns(schema, "y")] == ["c", "a", "b"]
-    assert [column.name for column in choose_columns(schema, "y", ["b", "c"])] == ["b", "c"]
+    assert [column.name for column in choose_columns(schema, ("y",))] == ["c", "a", "b"]
+    assert [column.name for column in choose_columns(schema, ("y",), ["b", "c"])] == ["b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ def test_order_of_the_file_or_of_the_request() -> None:
 )
 def test_requests_that_cannot_be_met(requested: list[str], said: list[str]) -> None:
     schema = pa.schema([("age", pa.int64()), ("height", pa.float64()), ("y", pa.bool_())])
-    line = line_of(lambda: choose_columns(schema, "y", requested, "people.csv"))
+    line = line_of(lambda: choose_columns(schema, ("y",), requested, "people.csv"))
     for part in said:
         assert part in line
 
 
 def test_no_feature_beside_the_target() -> None:
-    line = line_of(lambda: choose_columns(pa.schema([("y", pa.int64())]), "y"))
+    line = line_of(lambda: choose_columns(pa.schema([("y", pa.int64())]), ("y",)))
     assert "'y'" in line
 
 
@@ -135,7 +135,7 @@ def test_numbers_are_those_of_numpy(type_: Any) -> None:
         values = np.array([0, 1, 1, 0, 1, 1], dtype)
     arrays = [pa.array(values[:3]), pa.FixedSizeListArray.from_arrays(pa.array(values), 2)]
     batch = pa.record_batch(arrays, ["a", "b"])
-    columns = choose_columns(batch.schema, "y", passthrough=["a"])
+    columns = choose_columns(batch.schema, ("y",), passthrough=["a"])
     for start in range(3):
         matrix = to_matrix(batch.slice(start), columns, np.arange(3), "x")
         expected = np.column_stack([values[:3], values.reshape(3, 2)]).astype(np.float64)[start:]
@@ -150,7 +150,7 @@ def test_dates_and_times_are_seconds(type_: Any, stored: tuple[int, float]) -> N
     integer: Any = pa.int32() if type_.bit_width == 32 else pa.int64()
     values = pa.array([value, None], integer).cast(type_)
     batch = pa.record_batch([values], ["a"])
-    matrix = to_matrix(batch, choose_columns(batch.schema, "y"), np.arange(2), "x")
+    matrix = to_matrix(batch, choose_columns(batch.schema, ("y",)), np.arange(2), "x")
     assert matrix[0, 0] == seconds
     assert np.isnan(matrix[1, 0])
 
@@ -159,7 +159,7 @@ def test_dates_and_times_are_seconds(type_: Any, stored: tuple[int, float]) -> N
 def test_decimals(make: Callable[[int, int], Any]) -> None:
     values = pa.array([Decimal("1.50"), None, Decimal("-0.07")], pa.decimal128(5, 2))
     batch = pa.record_batch([values.cast(make(5, 2))], ["a"])
-    matrix = to_matrix(batch, choose_columns(batch.schema, "y"), np.arange(3), "x")
+    matrix = to_matrix(batch, choose_columns(batch.schema, ("y",)), np.arange(3), "x")
     assert matrix[::2, 0].tolist() == [1.5, -0.07]
     assert np.isnan(matrix[1, 0])
 
@@ -167,7 +167,7 @@ def test_decimals(make: Callable[[int, int], Any]) -> None:
 @given(st.lists(st.decimals(-(10**20), 10**20, places=10, allow_nan=False), min_size=1))
 def test_decimals_become_the_nearest_numbers(values: list[Decimal]) -> None:
     batch = pa.record_batch([pa.array(values, pa.decimal128(38, 10))], ["a"])
-    columns = choose_columns(batch.schema, "y")
+    columns = choose_columns(batch.schema, ("y",))
     matrix = to_matrix(batch, columns, np.arange(len(values)), "x")
     assert matrix[:, 0].tolist() == [float(value) for value in values]
 
@@ -186,7 +186,7 @@ def test_decimals_become_the_nearest_numbers(values: list[Decimal]) -> None:
 )
 def test_what_is_missing_is_nan(values: list[Any], type_: pa.DataType, expected: list[Any]) -> None:
     batch = pa.record_batch([pa.array(values, type_)], ["x"])
-    columns = choose_columns(batch.schema, "y", passthrough=["x"])
+    columns = choose_columns(batch.schema, ("y",), passthrough=["x"])
     rows = np.array(expected, float).reshape(len(values), -1)
     for start in range(len(values)):
         matrix = to_matrix(batch.slice(start), columns, np.arange(len(values)), "x")
@@ -225,7 +225,7 @@ def test_the_first_infinite_value_is_named_whatever_the_chunks(
     flaws: list[tuple[int, int, str]], chunk: int
 ) -> None:
     batch = flawed_batch(20, flaws)
-    columns = choose_columns(batch.schema, "y")
+    columns = choose_columns(batch.schema, ("y",))
     row_numbers = np.arange(20) * 10
 
     def read() -> None:

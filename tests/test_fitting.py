@@ -68,9 +68,9 @@ def fitted(
     """What a group finds in all columns, and the data set."""
     source = open_source(data)
     categorical = [name for name in CATEGORICAL if name in source.schema.names]
-    columns = choose_columns(source.schema, None, None, "x", (), categorical)
+    columns = choose_columns(source.schema, (), None, "x", (), categorical)
     rows = Rows.kept(source.rows, 0, validation) if validation else Rows.all(source.rows)
-    dataset = Dataset(source, rows, columns, None, SHARDS)
+    dataset = Dataset(source, rows, columns, (), SHARDS)
     group.load("made up", dataset)
     return fit(group, "made up", columns, rows.count, least, most), dataset
 

@@ -147,8 +147,8 @@ def test_columns_of_every_kind_have_the_same_bits_in_every_group(group: WorkerGr
         }
     )
     given = Hyperparameters(hidden=(4,))
-    expected = prepare(InProcessGroup(SHARDS), table, "y", given)
-    assert prepare(group, table, "y", given).features.to_json() == expected.features.to_json()
+    expected = prepare(InProcessGroup(SHARDS), table, ("y",), given)
+    assert prepare(group, table, ("y",), given).features.to_json() == expected.features.to_json()
     assert expected.features.size == 7 + 1 + 2
 
 
@@ -329,7 +329,7 @@ def test_other_tasks_and_tables_are_there_after_a_loss(tmp_path: Path) -> None:
     totals = []
     for lost in (False, True):
         with LocalGroup(SHARDS, 3) as group:
-            trainer = Trainer(group, prepare(group, table, "y", given), given)
+            trainer = Trainer(group, prepare(group, table, ("y",), given), given)
             trainer.step(1, 0)
             if lost:
                 group.processes[1].popen.kill()

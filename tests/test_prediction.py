@@ -21,6 +21,7 @@ from models import (
 )
 
 from dist_dnn.data.dataset import Dataset, Reader
+from dist_dnn.data.features import Standardisation
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import open_source
 from dist_dnn.errors import InputError, RunError
@@ -78,7 +79,8 @@ def test_predictions_come_by_so_many_rows(
 def test_no_zero_is_negative(group: WorkerGroup) -> None:
     model, table = made_up_model("regression"), made_up_table(100)
     zeros = Parameters(model.network, -np.zeros(model.network.parameter_count, np.float32))
-    model = replace(model.with_parameters(zeros), target=replace(model.target, mean=-0.0))
+    unit = Standardisation(np.array([-0.0]), np.array([2.0]))
+    model = replace(model.with_parameters(zeros), target=model.target.with_units(unit))
     for each in (group, InProcessGroup(SHARDS)):
         found = predicted(each, model, table)["prediction"].to_numpy()
         assert not found.any()
@@ -128,7 +130,7 @@ def test_a_reader_goes_anywhere(selected: Rows, tmp_path: Path) -> None:
     source = open_source(tmp_path / "x.parquet")
     x = parquet.read_table(tmp_path / "x.parquet")["x"].to_numpy()
     chosen = np.flatnonzero(selected.mask(0, 5000))
-    reader = Reader(Dataset(source, selected, made_up_model("binary").features.columns, None, 8))
+    reader = Reader(Dataset(source, selected, made_up_model("binary").features.columns, (), 8))
     for first, stop in ((0, 10), (10, 11), (11, 2000), (5, 6), (1000, 1024), (1024, 2048), (3, 4)):
         batch, numbers = reader.read(first, stop)
         assert numbers.tolist() == chosen[first:stop].tolist()
@@ -137,8 +139,6 @@ def test_a_reader_goes_anywhere(selected: Rows, tmp_path: Path) -> None:
 
 def test_a_source_that_gives_fewer_rows_than_it_said_is_named() -> None:
     source = open_source(made_up_table(100))
-    reader = Reader(
-        Dataset(source, Rows.all(200), made_up_model("binary").features.columns, None, 8)
-    )
+    reader = Reader(Dataset(source, Rows.all(200), made_up_model("binary").features.columns, (), 8))
     with pytest.raises(InputError, match=f"{source.name} has fewer rows than when it was opened"):
         reader.read(0, 150)

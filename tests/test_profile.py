@@ -32,7 +32,7 @@ def trainer_of(group, **given) -> Trainer:
     hyperparameters = Hyperparameters.from_mapping(
         {"hidden": (50, 30), "batch_size": m, "optimizer": "adam"} | given, "test"
     )
-    return Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
+    return Trainer(group, prepare(group, table, ("y",), hyperparameters), hyperparameters)
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3])

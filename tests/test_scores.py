@@ -17,7 +17,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from dist_dnn.data.columns import Column
 from dist_dnn.data.features import Features, Standardisation
 from dist_dnn.data.sources import open_source
-from dist_dnn.data.targets import Target
+from dist_dnn.data.targets import Target, TargetColumn
 from dist_dnn.evaluation import Scores
 from dist_dnn.front.scores import print_scores
 from dist_dnn.model import LOSS_OF_TASK, Model
@@ -35,9 +35,9 @@ def passing_on(task: Any, width: int, shards: int, type_: Any = None) -> Model:
     """A model without hidden layers, of which Z[1] is the list x."""
     classes = pa.array([f"c{number}" for number in range(max(2, width))])
     target = (
-        Target("y", "regression", type_ or pa.float64(), None, 2.0, 3.0)
+        Target("regression", (TargetColumn("y", type_ or pa.float64(), 2.0, 3.0),))
         if task == "regression"
-        else Target("y", task, pa.string(), classes)
+        else Target(task, (TargetColumn("y", pa.string()),), classes)
     )
     features = Features(
         (Column("x", width, "floating"),), Standardisation(np.zeros(width), np.ones(width))

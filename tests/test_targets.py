@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dist_dnn.data.deciding import read_target
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import open_source
-from dist_dnn.data.targets import Target, read_target
+from dist_dnn.data.targets import Target
 from dist_dnn.errors import InputError
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -23,7 +24,7 @@ NAN, INFINITY = float("nan"), float("inf")
 
 def read(values: Any, task: Any = "auto", rows: Rows | None = None) -> Target:
     array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
-    return read_target(open_source(pa.table({"y": array}), "people.csv"), "y", task, rows)
+    return read_target(open_source(pa.table({"y": array}), "people.csv"), ("y",), task, rows)
 
 
 def line_of(call: Callable[[], object]) -> str:
@@ -36,7 +37,23 @@ def line_of(call: Callable[[], object]) -> str:
 
 def encode(target: Target, values: Any) -> list[Any]:
     array = values if isinstance(values, pa.Array) else pa.array(values)
-    return target.encode(array, np.arange(len(array)) + 10, "new.csv").tolist()
+    encoded = target.encode(batch_of(array), np.arange(len(array)) + 10, "new.csv")
+    return encoded.reshape(len(array)).tolist()
+
+
+def batch_of(*arrays: Any) -> pa.RecordBatch:
+    """Columns y, z, … of a source."""
+    return pa.record_batch(dict(zip("yzuv", arrays, strict=False)))
+
+
+def in_unit(target: Target, mean: float, deviation: float) -> Target:
+    columns = (replace(each, mean=mean, deviation=deviation) for each in target.columns)
+    return replace(target, columns=tuple(columns))
+
+
+def given_back(target: Target, outputs: list[float]) -> Any:
+    [values] = target.given_back(np.array([outputs], np.float32))
+    return values
 
 
 # Two or more classes of each type, in ascending order.
@@ -79,7 +96,7 @@ def test_classes_of_every_type(kind: str) -> None:
     target = read(values, "multiclass")
     assert target.outputs == len(classes)
     assert encode(target, values) == order
-    decoded = target.decode(np.array(order))
+    decoded = target.values_at(np.array(order))
     assert decoded.type == classes.type
     assert decoded.equals(values)
     names = target.class_names()
@@ -87,9 +104,9 @@ def test_classes_of_every_type(kind: str) -> None:
     assert all(isinstance(name, str) for name in names)
 
     again = Target.from_json(json.loads(json.dumps(target.to_json())))
-    assert again.type == target.type
+    assert again.columns == target.columns
     assert again.classes.equals(target.classes)
-    assert (again.name, again.task) == ("y", "multiclass")
+    assert (again.names, again.task) == (("y",), "multiclass")
     assert encode(again, values) == order
 
 
@@ -117,7 +134,7 @@ def test_dictionaries_are_their_values() -> None:
     assert target.class_names() == ["a", "b", "c"]
     assert encode(target, values) == [1, 0, 2, 0]
     assert encode(target, pa.array(["c", "a"])) == [2, 0]
-    assert target.decode(np.array([2, 0])).equals(pa.array(["c", "a"]))
+    assert target.values_at(np.array([2, 0])).equals(pa.array(["c", "a"]))
 
 
 # The task
@@ -205,8 +222,8 @@ def test_task_that_does_not_suit(values: Any, task: str, said: list[str]) -> Non
 
 def test_missing_column() -> None:
     source = open_source(pa.table({"price": [1], "size": [2]}), "people.csv")
-    assert "did you mean 'price'?" in line_of(lambda: read_target(source, "prise"))
-    assert "people.csv has no column 'zzz'" in line_of(lambda: read_target(source, "zzz"))
+    assert "did you mean 'price'?" in line_of(lambda: read_target(source, ("prise",)))
+    assert "people.csv has no column 'zzz'" in line_of(lambda: read_target(source, ("zzz",)))
 
 
 @pytest.mark.parametrize("task", ["auto", "multiclass", "regression"])
@@ -339,8 +356,8 @@ def test_the_first_flaw_is_named_whatever_the_chunks(
             number
             for start in range(0, len(array), chunk)
             for number in target.encode(
-                array.slice(start, chunk), np.arange(start, start + chunk), "new.csv"
-            )
+                batch_of(array.slice(start, chunk)), np.arange(start, start + chunk), "new.csv"
+            ).ravel()
         ]
 
     bad = [row for row, value in enumerate(values) if value not in good]
@@ -356,12 +373,12 @@ def test_the_first_flaw_is_named_whatever_the_chunks(
 def test_regression_is_standardised_and_given_back() -> None:
     target = read([0.5, 1.5, 4.0])
     assert encode(target, [0.5, 4.0]) == [0.5, 4.0]
-    target = replace(target, mean=2.0, deviation=4.0)
+    target = in_unit(target, 2.0, 4.0)
     assert encode(target, [0.5, 4.0]) == [-0.375, 0.5]
-    assert target.decode(np.array([-0.375, 0.5], np.float32)).to_pylist() == [0.5, 4.0]
-    constant = replace(target, mean=2.0, deviation=0.0)
+    assert given_back(target, [-0.375, 0.5]).to_pylist() == [0.5, 4.0]
+    constant = in_unit(target, 2.0, 0.0)
     assert encode(constant, [2.0]) == [0.0]
-    assert constant.decode(np.array([0.3])).to_pylist() == [2.0]
+    assert given_back(constant, [0.3]).to_pylist() == [2.0]
 
 
 @pytest.mark.parametrize(
@@ -379,7 +396,7 @@ def test_types_of_regression(type_: Any, predicted: pa.DataType) -> None:
     values = pa.array([1, 2, 3]).cast(pa.float64()).cast(type_)
     target = read(values, "regression")
     assert encode(target, values) == [1.0, 2.0, 3.0]
-    decoded = target.decode(np.array([0.5, 1.5], np.float32))
+    decoded = given_back(target, [0.5, 1.5])
     assert decoded.type == predicted
     assert decoded.to_pylist() == [0.5, 1.5]
 
@@ -407,12 +424,12 @@ def test_json_round_trip_of_classes(values: list[Any]) -> None:
     again = Target.from_json(json.loads(json.dumps(target.to_json())))
     assert again.classes.equals(target.classes)
     assert again.class_names() == target.class_names()
-    assert target.decode(np.array(encode(again, values))).equals(pa.array(values))
+    assert target.values_at(np.array(encode(again, values))).equals(pa.array(values))
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(0, 1e308))
 def test_json_round_trip_of_regression(mean: float, deviation: float) -> None:
-    target = replace(read([0.5, 1.5]), mean=mean, deviation=deviation)
+    target = in_unit(read([0.5, 1.5]), mean, deviation)
     again = Target.from_json(json.loads(json.dumps(target.to_json())))
     assert vars(again) == vars(target)
 

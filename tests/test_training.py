@@ -34,7 +34,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 def a_training(group: WorkerGroup, given: dict[str, Any]) -> dict[str, Any]:
     """Everything that must not depend on the workers: parameters, optimiser, recorded losses."""
     hyperparameters = Hyperparameters.from_mapping({"epochs": 2} | given, "test")
-    trainer = Trainer(group, prepare(group, DIGITS, "digit", hyperparameters), hyperparameters)
+    trainer = Trainer(group, prepare(group, DIGITS, ("digit",), hyperparameters), hyperparameters)
     losses = []
 
     class Recorder(Silent):
@@ -172,7 +172,7 @@ def test_the_steady_state_of_a_step_allocates_no_array() -> None:
 
     def drive(group: WorkerGroup) -> int:
         given = Hyperparameters(hidden=(64, 32), batch_size=8 * rows)
-        trainer = Trainer(group, prepare(group, table, "y", given), given)
+        trainer = Trainer(group, prepare(group, table, ("y",), given), given)
         for batch in range(batches):
             trainer.step(1, batch)
         tracemalloc.start()

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from dist_dnn.data.sources import type_name
 from dist_dnn.errors import InputError
+from dist_dnn.target_names import named
 
 types: Any = pa.types
 
@@ -70,14 +71,14 @@ class Column(NamedTuple):
 
 def choose_columns(
     schema: pa.Schema,
-    target: str | None,
+    targets: tuple[str, ...],
     requested: Sequence[str] | None = None,
     where: str = "the data",
     exclude: Sequence[str] = (),
     categorical: Sequence[str] = (),
     passthrough: Sequence[str] = (),
 ) -> tuple[Column, ...]:
-    """The features of a table, in the order requested, or all but the target in its own order.
+    """The features of a table, in the order requested, or all but the targets in its own order.
 
     Args:
         exclude: columns that are no features.
@@ -85,13 +86,13 @@ def choose_columns(
         passthrough: features that are not standardised.
 
     Raises:
-        InputError: one is missing, asked for twice, the target, or of no usable type; or none
+        InputError: one is missing, asked for twice, a target, or of no usable type; or none
             is left.
     """
-    found = assess_columns(schema, target, requested, where, exclude, categorical, passthrough)
+    found = assess_columns(schema, targets, requested, where, exclude, categorical, passthrough)
     if not found:
         raise InputError(
-            f"there is no feature beside the target {target!r}; give one at least with --features"
+            f"there is no feature beside the {named(targets)}; give one at least with --features"
         )
     for name, column in found.items():
         if column is None:
@@ -101,7 +102,7 @@ def choose_columns(
 
 def assess_columns(
     schema: pa.Schema,
-    target: str | None,
+    targets: tuple[str, ...],
     requested: Sequence[str] | None,
     where: str,
     exclude: Sequence[str],
@@ -111,9 +112,9 @@ def assess_columns(
     """The features by their names, as ``choose_columns`` has them; None for an unusable type.
 
     Raises:
-        InputError: one is missing, asked for twice, or the target.
+        InputError: one is missing, asked for twice, or a target.
     """
-    names = _chosen_names(schema, target, requested, where, exclude)
+    names = _chosen_names(schema, targets, requested, where, exclude)
     for flag, listed in (("--categorical", categorical), ("--passthrough", passthrough)):
         _check_features(schema, listed, flag, names, where)
     return {
@@ -124,7 +125,7 @@ def assess_columns(
 
 def _chosen_names(
     schema: pa.Schema,
-    target: str | None,
+    targets: tuple[str, ...],
     requested: Sequence[str] | None,
     where: str,
     exclude: Sequence[str],
@@ -133,15 +134,15 @@ def _chosen_names(
     for name in exclude:
         if name not in schema.names:
             raise missing_column(schema, name, where)
-        if name == target:
+        if name in targets:
             raise InputError(
                 f"the target {name!r} is no feature anyway; take it out of --exclude, "
                 f"or choose another --target"
             )
     if requested is None:
-        return [name for name in schema.names if name != target and name not in exclude]
+        return [name for name in schema.names if name not in (*targets, *exclude)]
     for position, name in enumerate(requested):
-        if name == target:
+        if name in targets:
             raise InputError(
                 f"the target {name!r} is among the features; take it out of --features"
             )

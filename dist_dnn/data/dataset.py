@@ -1,7 +1,6 @@
 """A data set as a worker sees it: the rows of its shards, read when needed, then standardised."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +61,7 @@ class Dataset:
         source: where the rows are.
         rows: which of them.
         columns: the features.
-        target: the name of the target's column; None where it is not read.
+        targets: the names of the target's columns; none where it is not read.
         shards: S.
     """
 
@@ -71,23 +70,24 @@ class Dataset:
         source: Source,
         rows: Rows,
         columns: tuple[Column, ...],
-        target: str | None,
+        targets: tuple[str, ...],
         shards: int,
     ) -> None:
         self.source = source
         self.rows = rows
         self.columns = columns
-        self.target = target
+        self.targets = targets
         self.shards = shards
         self._tables: dict[int, pa.Table] = {}
         self._shards: dict[int, Shard] = {}
+        self._values: dict[int, NDArray[np.float64]] = {}
         self._reader: Reader | None = None
 
     @property
     def names(self) -> list[str]:
         """The columns that are read."""
-        target = [] if self.target is None else [self.target]
-        return list(dict.fromkeys([*(column.name for column in self.columns), *target]))
+        features = [column.name for column in self.columns]
+        return list(dict.fromkeys([*features, *self.targets]))
 
     def origin(self) -> dict[str, Any]:
         """Where the rows come from, as a checkpoint remembers it."""
@@ -103,7 +103,7 @@ class Dataset:
             "source": self.source.description(),
             "rows": self.rows.description(),
             "columns": [list(column) for column in self.columns],
-            "target": self.target,
+            "targets": list(self.targets),
             "shards": self.shards,
         }
 
@@ -116,7 +116,7 @@ class Dataset:
             reopen(description["source"], buffer),
             Rows.from_description(description["rows"]),
             tuple(Column(*column) for column in description["columns"]),
-            description["target"],
+            tuple(description["targets"]),
             description["shards"],
         )
 
@@ -149,20 +149,25 @@ class Dataset:
         return self._shards[shard]
 
     def values(self, shard: int, target: Target) -> NDArray[np.float64]:
-        """The target of the shard's rows in its own unit, for regression; (rows,).
+        """The targets of the shard's rows in their own units, for regression; (n[L], rows).
 
-        That column is read for it again, and not kept.
+        Before ``shard`` they are had from what is read for it, later their columns are read again.
 
         Raises:
             InputError: a value that cannot be used, with its row.
         """
-        column = Dataset(self.source, self.rows, (), target.name, self.shards)
-        in_own_unit = replace(target, mean=0.0, deviation=1.0)
-        pieces = [
-            in_own_unit.encode(batch.column(0), numbers, self.source.name)
-            for batch, numbers in column.pieces(shard)
-        ]
-        return np.concatenate([np.zeros(0), *pieces])
+        if shard not in self._values:
+            read = self
+            if shard in self._shards:
+                read = Dataset(self.source, self.rows, (), self.targets, self.shards)
+            in_own_units = target.in_own_units()
+            pieces = [
+                in_own_units.encode(batch, numbers, self.source.name).T
+                for batch, numbers in read.pieces(shard)
+            ]
+            values = np.concatenate([np.zeros((target.outputs, 0)), *pieces], axis=1)
+            self._values[shard] = np.ascontiguousarray(values)
+        return self._values[shard]
 
     def _standardise(self, shard: int, features: Features, target: Target) -> Shard:
         first, stop = shard_range(self.rows.count, shard, self.shards)
@@ -175,7 +180,7 @@ class Dataset:
         for batch, numbers in self.pieces(shard):
             piece = slice(done, done + batch.num_rows)
             features.fill(batch, numbers, self.source.name, X[piece])
-            values = target.encode(batch.column(target.name), numbers, self.source.name)
+            values = target.encode(batch, numbers, self.source.name)
             truth[piece] = values.reshape(truth[piece].shape)
             done = piece.stop
         return Shard(X, truth, target.outputs)

@@ -1,7 +1,7 @@
 """The Python interface: ``train``."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -27,6 +27,7 @@ from dist_dnn.reporting import Progress, together
 from dist_dnn.resuming import Begun, read_run
 from dist_dnn.scoring import score
 from dist_dnn.storage import Folder, open_folder
+from dist_dnn.target_names import as_given, target_names
 from dist_dnn.tracking import RunDirectory
 from dist_dnn.trainer import TEST, Experiment, NoKeeper, Trainer
 
@@ -64,7 +65,7 @@ class Run:
 
 def train(
     data: Any,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     hyperparameters: Hyperparameters | Mapping[str, Any] | None = None,
     *,
     workers: int | None = None,
@@ -91,7 +92,8 @@ def train(
 
     Args:
         data: a file, a folder of files, a URI, or a pyarrow Table or Dataset.
-        target: the column to predict; a run that is resumed knows it.
+        target: the column to predict, or a list of several, for regression on all of them; a run
+            that is resumed knows it.
         hyperparameters: the experiment, as Hyperparameters or a mapping of their names; a run that
             is resumed knows it, and only ``epochs`` may be others.
         workers: how many; 0 computes in this process; None: 2, or all the ranks of MPI.
@@ -123,6 +125,7 @@ def train(
         RunError: the training failed.
     """
     launch = import_launch()
+    targets = None if target is None else target_names(target)
     settings = launch.Settings(
         backend,
         workers,
@@ -155,7 +158,7 @@ def train(
             goes_on = "auto"
         chosen, validated = _with_rows(hyperparameters, "validation", validation)
         chosen, tested = _with_rows(chosen, "test", test)
-        given = _Given(data, target, chosen, validated, tested, goes_on)
+        given = _Given(data, targets, chosen, validated, tested, goes_on)
         with stopping.handled(), ExitStack() as stack:
             stack.callback(report.close)
             reports = [report]
@@ -179,7 +182,7 @@ class _Given(NamedTuple):
     """What a call of ``train`` is given of the experiment."""
 
     data: Any
-    target: str | None
+    targets: tuple[str, ...] | None
     hyperparameters: Hyperparameters | Mapping[str, Any]
     validation: Any
     test: Any
@@ -206,13 +209,13 @@ def _train(
     folder = None if directory is None else directory.folder
     begun = _begun(folder, given.resume, stack)
     if begun is None:
-        target, chosen = _new_experiment(given.target, given.hyperparameters, folder)
+        targets, chosen = _new_experiment(given.targets, given.hyperparameters, folder)
     else:
-        target, chosen = begun.target, begun.go_on_with(given.target, given.hyperparameters)
+        targets, chosen = begun.targets, begun.go_on_with(given.targets, given.hyperparameters)
         if begun.is_completed and chosen.epochs <= begun.hyperparameters.epochs:
             return _completed(begun, given.resume)
         begun.check_epochs(chosen.epochs)
-    session = _Session(given.data, target, chosen, given.validation, given.test, settings, begun)
+    session = _Session(given.data, targets, chosen, given.validation, given.test, settings, begun)
     with reach.group(chosen.shards) as group:
         return session.drive(group, directory, together([*reports, *group.reports()]))
 
@@ -222,7 +225,7 @@ class _Session:
     """One call of ``train``: what is trained, on what, how, and from where."""
 
     data: Any
-    target: str
+    targets: tuple[str, ...]
     hyperparameters: Hyperparameters
     validation: Any
     test: Any
@@ -232,7 +235,7 @@ class _Session:
     def drive(self, group: "WorkerGroup", directory: _Directory | None, report: Progress) -> Run:
         hyperparameters = self.hyperparameters
         experiment = prepare(
-            group, self.data, self.target, hyperparameters, self.validation, self.test
+            group, self.data, self.targets, hyperparameters, self.validation, self.test
         )
         if self.begun is None and experiment.fit is not None:
             report.begin(remarks(experiment.fit))
@@ -268,7 +271,7 @@ class _Session:
         return Run(state.history, model.detached(), folder.location, state.profile, tested)
 
     def _surroundings(self, model: Model, data: dict[str, Any]) -> Surroundings:
-        experiment = {"target": self.target, **self.hyperparameters.to_mapping()}
+        experiment = {"target": as_given(self.targets), **self.hyperparameters.to_mapping()}
         return Surroundings(experiment, model.data_to_json(), data, environment(), arithmetic())
 
 
@@ -318,16 +321,18 @@ def _with_rows(
 
 
 def _new_experiment(
-    target: str | None, given: Hyperparameters | Mapping[str, Any], folder: Folder | None
-) -> tuple[str, Hyperparameters]:
-    """The target and the hyperparameters of a run that is to be made."""
-    if target is None:
+    targets: tuple[str, ...] | None,
+    given: Hyperparameters | Mapping[str, Any],
+    folder: Folder | None,
+) -> tuple[tuple[str, ...], Hyperparameters]:
+    """The targets and the hyperparameters of a run that is to be made."""
+    if targets is None:
         raise no_target()
     if not isinstance(given, Hyperparameters):
         given = Hyperparameters.from_mapping(given, "hyperparameters")
     if folder is not None:
         folder.check_new()
-    return target, given
+    return targets, given
 
 
 def no_target() -> InputError:

@@ -92,7 +92,9 @@ def _check_workers(backend: str, reach: Any) -> None:
 
 def _sums(reach: Any, hyperparameters: Hyperparameters) -> Array:
     with reach.group(hyperparameters.shards) as group:
-        trainer = Trainer(group, prepare(group, _made_up(), "y", hyperparameters), hyperparameters)
+        trainer = Trainer(
+            group, prepare(group, _made_up(), ("y",), hyperparameters), hyperparameters
+        )
         sums: Array = group.surviving(
             lambda: np.concatenate(
                 [trainer.rounds.run(1, batch).single.copy() for batch in range(STEPS)]

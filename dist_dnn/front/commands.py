@@ -4,11 +4,11 @@ import sys
 from typing import Any
 
 from dist_dnn.data.sources import location_name
-from dist_dnn.errors import InputError
 from dist_dnn.front.api import import_launch, run_name, train
 from dist_dnn.front.profiling import print_profile
 from dist_dnn.front.scores import summary
 from dist_dnn.hyperparameters import Hyperparameters, read_toml
+from dist_dnn.target_names import target_names
 
 
 def train_command(chosen: Any, given: dict[str, Any]) -> None:
@@ -18,10 +18,10 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
         chosen: the command line.
         given: the hyperparameters that flags name.
     """
-    target, values = read_experiment(chosen.config, chosen.target, given, chosen.resume)
+    targets, values = read_experiment(chosen.config, chosen.target, given, chosen.resume)
     run = train(
         chosen.data,
-        target,
+        targets,
         values,
         workers=chosen.workers,
         backend=chosen.backend,
@@ -49,9 +49,12 @@ def train_command(chosen: Any, given: dict[str, Any]) -> None:
 
 
 def read_experiment(
-    config: str | None, target: str | None, given: dict[str, Any], resume: bool | str = False
-) -> tuple[str | None, dict[str, Any]]:
-    """The target and the hyperparameters: the file's, which must be good by itself, then flags'.
+    config: str | None,
+    target: tuple[str, ...] | None,
+    given: dict[str, Any],
+    resume: bool | str = False,
+) -> tuple[tuple[str, ...] | None, dict[str, Any]]:
+    """The targets and the hyperparameters: the file's, which must be good by itself, then flags'.
 
     Where a run is resumed, they need only be good together with its own.
 
@@ -59,17 +62,18 @@ def read_experiment(
         InputError: a value that cannot be used, with where it stands.
     """
     values: dict[str, Any] = {}
+    targets: tuple[str, ...] | None = None
     if config is not None:
         values = read_toml(config)
         in_file = values.pop("target", None)
-        if in_file is not None and not isinstance(in_file, str):
-            raise InputError(f"{config}: target must be the name of a column, not {in_file!r}")
-        target = target or in_file
+        targets = None if in_file is None else target_names(in_file, f"{config}: ")
         Hyperparameters.from_mapping(values, config)
     if not resume:
         where = f"{config} with the command line" if config else "the command line"
         Hyperparameters.from_mapping(values | given, where)
-    return target, values | given
+    if target is not None:
+        targets = target_names(target)
+    return targets, values | given
 
 
 def reach_of(chosen: Any) -> Any:

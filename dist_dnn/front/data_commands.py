@@ -3,7 +3,12 @@
 from typing import Any
 
 from dist_dnn.front.arguments import add_data, add_reach, add_run
-from dist_dnn.front.experiment import EXPERIMENT, add_hyperparameters, hyperparameters_of
+from dist_dnn.front.experiment import (
+    EXPERIMENT,
+    add_hyperparameters,
+    add_target,
+    hyperparameters_of,
+)
 from dist_dnn.front.parsing import Command, names
 
 DESCRIBE_EXAMPLES = """\
@@ -22,7 +27,7 @@ examples:
 
 def _add_describe(parser: Any) -> None:
     add_data(parser)
-    parser.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    add_target(parser)
     parser.add_argument(
         "--config", metavar="FILE.toml", help="hyperparameters; flags override those of the file"
     )

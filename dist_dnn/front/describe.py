@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from dist_dnn.data.columns import assess_columns, column_of
 from dist_dnn.data.dataset import Dataset
+from dist_dnn.data.deciding import read_target
 from dist_dnn.data.fitting import fit
 from dist_dnn.data.sources import Source, open_source, printable, type_name
 from dist_dnn.data.splitting import split
-from dist_dnn.data.targets import Target, read_target
+from dist_dnn.data.targets import Target
 from dist_dnn.errors import InputError
 from dist_dnn.front.api import import_launch
 from dist_dnn.front.commands import reach_of, read_experiment
@@ -34,10 +35,11 @@ def describe_command(chosen: Any, given: dict[str, Any]) -> None:
         chosen: the command line.
         given: the hyperparameters that flags name.
     """
-    target, values = read_experiment(chosen.config, chosen.target, given)
+    targets, values = read_experiment(chosen.config, chosen.target, given)
     hyperparameters = Hyperparameters.from_mapping(values, "the command line")
     described = import_launch().run(
-        reach_of(chosen), lambda reach: _describe(chosen.data, target, hyperparameters, reach)
+        reach_of(chosen),
+        lambda reach: _describe(chosen.data, targets or (), hyperparameters, reach),
     )
     if described is None:
         return  # another process has it
@@ -93,22 +95,24 @@ def _cut(text: str) -> str:
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
 
 
-def _describe(data: str, name: str | None, chosen: Hyperparameters, reach: Any) -> Description:
+def _describe(
+    data: str, targets: tuple[str, ...], chosen: Hyperparameters, reach: Any
+) -> Description:
     """In the process that drives."""
     source = open_source(data)
-    if name is None and chosen.stratify:
+    if not targets and chosen.stratify:
         raise InputError("--stratify needs the classes: say with --target COLUMN where they are")
-    rows, _ = split(source, name, chosen, chosen.validation)
-    target = None if name is None else read_target(source, name, chosen.task, rows)
+    rows, _ = split(source, targets, chosen, chosen.validation)
+    target = read_target(source, targets, chosen.task, rows) if targets else None
     lists = chosen.exclude or (), chosen.categorical or (), chosen.passthrough or ()
     schema = without_column(source.schema, chosen.validation_column)
-    found = assess_columns(schema, name, chosen.features, source.name, *lists)
+    found = assess_columns(schema, targets, chosen.features, source.name, *lists)
     usable = tuple(column for column in found.values() if column is not None)
     features: dict[str, Row] = {}
     n = 0
     if usable:
         with reach.group(chosen.shards) as group:
-            group.load(DATASET, Dataset(source, rows, usable, None, group.shards))
+            group.load(DATASET, Dataset(source, rows, usable, (), group.shards))
             least, most = chosen.min_frequency, chosen.max_categories
             measured = fit(group, DATASET, usable, rows.count, least, most)
         features = {
@@ -117,8 +121,8 @@ def _describe(data: str, name: str | None, chosen: Hyperparameters, reach: Any) 
         n = measured.features.size
     columns = [features.get(each) or _unusable(source, each, lists) for each in found]
     if target is not None:
-        columns.append(_target(target))
-    others = [each for each in source.schema.names if each not in found and each != name]
+        columns += _targets(target)
+    others = [each for each in source.schema.names if each not in (*found, *targets)]
     columns += [_left_out(each, chosen) for each in others]
     for described, _ in columns:
         described["type"] = type_name(source.schema.field(described["column"]).type)
@@ -139,11 +143,12 @@ def _unusable(source: Source, name: str, lists: tuple[Sequence[str], ...]) -> Ro
     return _row(name, "unusable", "its type is no feature's: leave it out with --exclude")
 
 
-def _target(target: Target) -> Row:
-    if target.task == "regression":
-        return _row(target.name, "target", "--target", "regression")
-    names = target.class_names()
-    return _row(target.name, "target", "--target", f"{len(names)} classes: {some(names)}")
+def _targets(target: Target) -> list[Row]:
+    content = "regression"
+    if target.task != "regression":
+        names = target.class_names()
+        content = f"{len(names)} classes: {some(names)}"
+    return [_row(name, "target", "--target", content) for name in target.names]
 
 
 def _left_out(name: str, chosen: Hyperparameters) -> Row:

@@ -81,6 +81,16 @@ EXPERIMENT: dict[str, Flags] = {
 """By the headings of their groups."""
 
 
+def add_target(parser: Any) -> None:
+    """The flag of the columns to predict."""
+    parser.add_argument(
+        "--target",
+        type=names,
+        metavar="COLUMN[,…]",
+        help="the column to predict; or several, for regression on all of them",
+    )
+
+
 def add_hyperparameters(group: Any, flags: Flags) -> None:
     """Add the flags of hyperparameters to a group of arguments."""
     defaults = Hyperparameters().to_mapping()

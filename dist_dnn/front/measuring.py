@@ -77,7 +77,7 @@ class Training:
             shards=self.shards,
         )
         table = made_up_rows(self.layers[0], self.classes, self.rows)
-        return Trainer(group, prepare(group, table, "y", hyperparameters), hyperparameters)
+        return Trainer(group, prepare(group, table, ("y",), hyperparameters), hyperparameters)
 
 
 def measure_core(training: Training, workers: int) -> Speed:

@@ -149,7 +149,7 @@ def _checked(arguments: Sequence[str]) -> Any:
         InputError: it cannot.
     """
     chosen, given = parse_train(arguments)
-    target, values = read_experiment(chosen.config, chosen.target, given, chosen.resume)
+    targets, values = read_experiment(chosen.config, chosen.target, given, chosen.resume)
     _check_places(chosen, values)
     if chosen.backend != "ray":
         raise InputError(f"a job trains with --backend ray, not {chosen.backend}: leave that out")
@@ -164,7 +164,7 @@ def _checked(arguments: Sequence[str]) -> Any:
         )
     _check_settings(chosen)
     if not chosen.resume:
-        if target is None:
+        if targets is None:
             raise no_target()
         _check_workers(Hyperparameters.from_mapping(values, "hyperparameters").shards, chosen)
     return chosen

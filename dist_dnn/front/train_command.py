@@ -5,13 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from dist_dnn.front.arguments import add_progress, add_reach
-from dist_dnn.front.experiment import EXPERIMENT, add_hyperparameters, hyperparameters_of
+from dist_dnn.front.experiment import (
+    EXPERIMENT,
+    add_hyperparameters,
+    add_target,
+    hyperparameters_of,
+)
 from dist_dnn.front.parsing import Command, Parser, seconds, whole_number
 
 EXAMPLES = """\
 examples:
   dist-dnn train digits.parquet --target digit --out runs/digits
   dist-dnn train data/ --target price --hidden 128,64 --epochs 30 --validation 0.1 --out runs/price
+  dist-dnn train weather.csv --target temperature,humidity --exclude day --out runs/weather
   dist-dnn train rows.parquet --target sold --validation 0.1 --stratify --test later.parquet \\
       --out runs/sold
   dist-dnn train digits.parquet --target digit --hidden none --optimizer sgd --learning-rate 0.1 \\
@@ -32,7 +38,7 @@ def _add(parser: Any) -> None:
     parser.add_argument(
         "data", metavar="DATA", help="a Parquet, Arrow or CSV file, a folder of them, or a URI"
     )
-    parser.add_argument("--target", metavar="COLUMN", help="the column to predict")
+    add_target(parser)
     parser.add_argument(
         "--out",
         metavar="RUN",
