@@ -95,7 +95,7 @@ class Quiet(BaseHTTPRequestHandler):
 def served(handler: type[Quiet]) -> Iterator[int]:
     """The port of a server that answers as the handler does."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.01,))  # it is asked to end so often
     thread.start()
     try:
         yield server.server_port

@@ -22,8 +22,8 @@ def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def check_nothing_is_lost(backend: str, runs: int, seed: int) -> None:
-    done = chaos("--backend", backend, "--runs", str(runs), "--seed", str(seed))
+def check_nothing_is_lost(backend: str, runs: int, seed: int, *flags: str) -> None:
+    done = chaos("--backend", backend, "--runs", str(runs), "--seed", str(seed), *flags)
     assert done.returncode == 0, done.stderr + done.stdout
     report = json.loads(done.stdout)
     assert report["failures"] == report["left_behind"] == []
@@ -31,6 +31,12 @@ def check_nothing_is_lost(backend: str, runs: int, seed: int) -> None:
     assert sum(report["faults"].values()) > runs / 2
 
 
+def test_nothing_is_lost_where_workers_and_drivers_are_killed() -> None:
+    """Other tests stop workers, interrupt drivers and fill disks, each by itself."""
+    check_nothing_is_lost("local", 2, 1, "--faults", "kill,driver")
+
+
+@pytest.mark.slow
 def test_nothing_is_lost_by_faults_of_each_kind() -> None:
     check_nothing_is_lost("local", runs=7, seed=1)
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,12 @@ if mpi.make_group is not None:  # these are the ranks of one mpirun, and there i
 
 def parameters(groups: dict[str, Any], *quick: str) -> list[Any]:
     """The groups by name; of those on Ray, which takes long, all but a quick one are slow."""
-    return [
-        pytest.param(name, marks=pytest.mark.slow)
-        if name.startswith("ray") and name not in quick
-        else name
-        for name in groups
-    ]
+    return [chosen(not name.startswith("ray") or name in quick, name) for name in groups]
+
+
+def chosen(is_quick: bool, *values: Any) -> Any:
+    """Parameters of a test, which is slow unless it is quick."""
+    return pytest.param(*values, marks=() if is_quick else pytest.mark.slow)
 
 
 @pytest.fixture(params=parameters(GROUPS, "ray 2", "ray scattered"), scope="module")
@@ -242,6 +242,29 @@ def make(request: pytest.FixtureRequest) -> Callable[..., WorkerGroup]:
     return MORTAL[request.param]
 
 
+def losses(
+    names: str, cases: Sequence[tuple[Any, ...]], quick: Mapping[str, Sequence[int]]
+) -> pytest.MarkDecorator:
+    """Parameters: each mortal group with each case.
+
+    Workers take long to start, many and Ray's above all, so not each is quick.
+
+    Args:
+        names: of the parameters of a case.
+        quick: the cases, by their number, that are not slow with a group; all where it has none.
+    """
+    everywhere = range(len(cases))
+    return pytest.mark.parametrize(
+        f"make, {names}",
+        [
+            chosen(number in quick.get(name, everywhere), name, *case)
+            for name in MORTAL
+            for number, case in enumerate(cases)
+        ],
+        indirect=["make"],
+    )
+
+
 UNDISTURBED = {
     "shards": [],
     "round": 0,
@@ -264,8 +287,10 @@ HOW = r"(was killed by SIGKILL|is gone|on \S+ is gone)"
 EXPECTED = perishing(InProcessGroup(SHARDS), Perishing)
 
 
-@pytest.mark.parametrize(
-    ("round_", "shards"), [(0, [0]), (1, [7]), (2, [1, 3, 6]), (1, list(range(SHARDS)))]
+@losses(
+    "round_, shards",
+    [(0, [0]), (1, [7]), (2, [1, 3, 6]), (1, list(range(SHARDS)))],
+    {"local 1": (1,), "local 8": (2, 3), "ray": (), "ray scattered": (2,)},
 )
 def test_a_task_starts_again_from_its_first_round_when_workers_are_lost(
     make: Callable[..., WorkerGroup],
@@ -310,7 +335,11 @@ def test_actors_that_are_lost_all_at_once_are_replaced() -> None:
         assert len(group.actors) == 3
 
 
-@pytest.mark.parametrize("how", ["SIGSTOP", "hang"])
+@losses(
+    "how",
+    [("SIGSTOP",), ("hang",)],
+    {"local 1": (0,), "local 8": (1,), "ray": (), "ray scattered": (0,)},
+)
 def test_a_worker_that_is_stopped_or_hangs_is_lost_after_the_timeout(
     how: str, make: Callable[..., WorkerGroup], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -340,7 +369,11 @@ def test_other_tasks_and_tables_are_there_after_a_loss(tmp_path: Path) -> None:
     assert totals[0] == totals[1]
 
 
-@pytest.mark.parametrize("most", [0, 1, 2])
+@losses(
+    "most",
+    [(0,), (1,), (2,)],
+    {"local 1": (2,), "local 8": (0,), "ray": (), "ray scattered": (1,)},
+)
 def test_too_many_losses_in_one_step_are_an_error_that_names_the_worker(
     make: Callable[..., WorkerGroup], most: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -116,7 +116,13 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "no workers" else name
+        for name in MISTAKES
+    ],
+)
 def test_a_mistake_is_one_line_of_ours(name: str, folder: Path) -> None:
     mistake = MISTAKES[name]
     if mistake.environment == NO_LIBRARY and vendor(NO_LIBRARY):
@@ -158,6 +164,7 @@ def test_the_mpirun_of_open_mpi_with_mpich(folder: Path, mpich: Library) -> None
     assert said == wrong_launcher("Open MPI", 3, "MPICH")
 
 
+@pytest.mark.slow
 def test_the_mpiexec_of_mpich_with_open_mpi(folder: Path, mpich: Library) -> None:
     launcher = Library(mpich.launcher, (), mpich.rank)
     assert refused(folder, library=launcher, ranks=2) == wrong_launcher("MPICH", 2, "Open MPI")

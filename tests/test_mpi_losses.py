@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 HOST = re.escape(socket.gethostname())
-FLAGS = ("--hidden", "16", "--batch-size", 32, "--epochs", 60)
+FLAGS = ("--hidden", "16", "--batch-size", 32, "--epochs", 30)
 """Of a training that is far from its end after its first epochs."""
 
 HELD = r"\(shards [\d, ]+\)"

@@ -60,6 +60,7 @@ def test_without_mpirun_there_is_one_rank(local: Path, tmp_path: Path) -> None:
     check_same(tmp_path / "run", local, 1)
 
 
+@pytest.mark.slow  # test_mpi_losses.py has such ranks train too
 def test_ranks_whose_loss_would_be_survived_give_the_same_bits(local: Path, tmp_path: Path) -> None:
     check_trains_alike(tmp_path / "run", local, 3, survives=True)
 

@@ -584,11 +584,11 @@ def test_more_than_the_cluster_has(cluster: Joined, home: Home) -> None:
     has = int(ray.cluster_resources()["CPU"])
     check_failure(
         home,
-        f"the cluster had no room in 3 s for 2 workers of 64 CPUs each; it has {has} CPUs on 1 "
+        f"the cluster had no room in 1 s for 2 workers of 64 CPUs each; it has {has} CPUs on 1 "
         f"nodes, {has} of them free: use fewer --workers or --cpus-per-worker, or a larger "
         "--start-timeout",
         *(*SMALL_FLAGS, "--address", cluster.address),
-        *("--cpus-per-worker", 64, "--start-timeout", 3),
+        *("--cpus-per-worker", 64, "--start-timeout", 1),
         given=cluster.environment,
     )
 

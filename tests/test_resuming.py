@@ -73,8 +73,18 @@ def ended(out: Path, given: dict[str, Any], **settings: Any) -> None:
     assert path_of(out, status["step"]).exists()
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.parametrize("every", [1, 5, "30s"])
+@pytest.mark.parametrize(
+    ("name", "every"),
+    [
+        *((name, 1) for name in EXPERIMENTS),
+        *(("adam", every) for every in (5, "30s")),
+        *(
+            pytest.param(name, every, marks=pytest.mark.slow)
+            for name in EXPERIMENTS.keys() - {"adam"}
+            for every in (5, "30s")
+        ),
+    ],
+)
 def test_no_bit_depends_on_where_a_run_was_ended(
     name: str, every: int | str, tmp_path: Path, after: After
 ) -> None:
@@ -603,7 +613,7 @@ def kill_at_random_moments(out: Path, source: random.Random, kills: int) -> int:
         killed += 1
 
 
-@pytest.mark.parametrize(("seed", "kills"), [(1, 12), pytest.param(2, 60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seed", "kills"), [(1, 6), pytest.param(2, 60, marks=pytest.mark.slow)])
 def test_a_driver_killed_at_random_moments(seed: int, kills: int, tmp_path: Path) -> None:
     given = {"hidden": [64], "batch_size": 64, "epochs": 40, "validation": 0.2}
     expected = trained(tmp_path / "undisturbed", given)

@@ -329,7 +329,7 @@ def test_a_line_that_is_being_written_is_left_out(folder: Path) -> None:
     assert (look.state, len(look.epochs)) == ("completed", 1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_whatever_the_files_hold_there_is_a_table(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -197,16 +197,19 @@ def test_many_rows(task: str, in_process: WorkerGroup) -> None:
     check_classes(found, expected_of_classes(model, table, predicted(in_process, model, table)))
 
 
+@pytest.fixture(scope="module", params=[1, 2, 3, 8])
+def local(request: pytest.FixtureRequest) -> Iterator[WorkerGroup]:
+    with LocalGroup(8, request.param) as group:
+        yield group
+
+
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 def test_no_digit_depends_on_the_workers(
-    task: str, in_process: WorkerGroup, monkeypatch: pytest.MonkeyPatch
+    task: str, local: WorkerGroup, in_process: WorkerGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dist_dnn.ranking.WINDOW_ROWS", 5000)
     model, table = made_up(task)
-    expected = scored(in_process, model, table)
-    for workers in (1, 2, 3, 8):
-        with LocalGroup(8, workers) as group:
-            assert scored(group, model, table) == expected
+    assert scored(local, model, table) == scored(in_process, model, table)
 
 
 def test_classes_that_take_turns(in_process: WorkerGroup, monkeypatch: pytest.MonkeyPatch) -> None:
