@@ -374,7 +374,7 @@ CASES = {
         train("--validation-column held"), ("marks 40 of the 40 rows",), data(held=[True] * 40)
     ),
     "validation column is the target": Case(
-        train("--validation-column kind"), ("'kind'", "is the target"), data(kind=[True] * 40)
+        train("--validation-column kind"), ("'kind'", "is a target"), data(kind=[True] * 40)
     ),
     "validation column as feature": Case(
         train("--validation-column held --features held,width"),

@@ -1,9 +1,10 @@
-"""Scores for people: a line, and for classes a table and the confusion matrix."""
+"""Scores for people: a line, and a table of the classes, with the confusion matrix, or targets."""
 
 import sys
 from collections.abc import Sequence
 
-from dist_dnn.evaluation import Scores
+from dist_dnn.data.sources import printable
+from dist_dnn.evaluation import BY_TARGET, Scores
 from dist_dnn.front.tables import print_table
 
 MOST_ROWS, MOST_COLUMNS = 40, 15
@@ -16,16 +17,26 @@ def print_scores(scores: Scores) -> None:
     """Print scores for people, on standard error."""
     if "precision" in scores:
         _print_classes(scores)
+    if BY_TARGET in scores:
+        _print_targets(scores[BY_TARGET])
     print(summary(scores), file=sys.stderr)
 
 
 def summary(scores: Scores) -> str:
-    """What is not said class by class, on one line."""
+    """What is not said class by class, on one line; of several targets the means over them."""
     parts = [f"{scores['m']:,} rows"]
     for name in ("loss", "accuracy", "log_loss", "auc", "rmse", "mae", "r2"):
         if name in scores:
             parts.append(f"{name.replace('_', '-')} {_text(scores[name])}")
     return "  ".join(parts)
+
+
+def _print_targets(by_target: dict[str, Scores]) -> None:
+    rows: list[tuple[str, ...]] = [("target", "rmse", "mae", "r2")]
+    for name, scores in by_target.items():
+        rows.append((_shortened(printable(name)), *map(_text, scores.values())))
+    print_table(rows, right=range(1, 4), file=sys.stderr)
+    print(file=sys.stderr)
 
 
 def _print_classes(scores: Scores) -> None:
