@@ -23,8 +23,10 @@ Scores = dict[str, Any]
 SCORES, MEAN, SPREAD = range(3)
 """The positions of rounds."""
 
-LOSS, COUNT, SCORE = range(3)
-"""The places of the sums in the float64 vector; SCORE counts right classes, or begins the parts."""
+LOSS, WEIGHT, COUNT, SCORED, SCORE = range(5)
+"""The places of the sums in the float64 vector: the losses, and what the examples count in them, as
+in training; how many there are; what they count in scores, but 0 where each counts 1; SCORE counts
+right classes, or begins the parts."""
 
 PARTS = 2
 """Of a regression, each of so many parts of the sums has a number for each target."""
@@ -48,14 +50,17 @@ def predicted_classes(A: Array, classes: NDArray[np.int64]) -> None:
 class Evaluation(ShardTask):
     """Round SCORES takes the parameters, and sums the losses, the examples and the scores.
 
+    An example counts in the loss as in training, but in scores as its row's weight alone says.
+
     For regression these are the absolute and the squared errors of predictions, in each target's
-    own unit and in float64. There rounds MEAN and SPREAD are about the truth alone: the sums of
-    its values, and the first of all; then, with their means and those broadcast, the sums of their
-    squared deviations from the means, and how many differ from the first.
+    own unit and in float64. There rounds (MEAN, shard) and SPREAD are about the truth alone: the
+    sums of its values, and the first with weight of that shard, if LOSS is 1; then, with their
+    means and those broadcast, the sums of their squared deviations from the means, and how many
+    differ from the first. Without weights that is the first of all, in shard 0.
 
     Options: dataset, network (the arguments of Network), features and target (their JSON).
-    Broadcast: the parameters; in round SPREAD n[L] means, n[L] values. Sums: LOSS, COUNT and SCORE,
-    or for regression LOSS, COUNT and PARTS times n[L].
+    Broadcast: the parameters; in round SPREAD n[L] means, n[L] values. Sums: LOSS to SCORE, but
+    for regression PARTS times n[L] in the place of the last.
     """
 
     def __init__(
@@ -68,13 +73,15 @@ class Evaluation(ShardTask):
         self.network = Network(**options["network"])
         count = self.network.parameter_count
         self.parameters = Parameters(self.network, exchange.broadcast.single[:count])
-        self.arrays = ArraysByLength(self.network, CHUNK_ROWS)
         self.predicted, self.true = np.zeros((2, CHUNK_ROWS), np.int64)
         self.is_right = np.zeros(CHUNK_ROWS, np.bool_)
+        weighted = False
         for leaf in exchange.additions.leaves:  # bad rows are found now, not in a round
             if self.target.task == "regression":
                 self.dataset.values(leaf.shard, self.target)
-            self.dataset.shard(leaf.shard, self.features, self.target)
+            rows = self.dataset.shard(leaf.shard, self.features, self.target)
+            weighted |= rows.weights.training is not None
+        self.arrays = ArraysByLength(self.network, CHUNK_ROWS, weighted)
 
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
@@ -85,58 +92,76 @@ class Evaluation(ShardTask):
 
     def shard_sums(self, shard: int, position: tuple[int, ...], sums: Vectors) -> None:
         sums.double[:] = 0
-        if position != (SCORES,):
+        if position[0] != SCORES:
             self._add_truth(shard, position, sums.double)
             return
         rows = self.dataset.shard(shard, self.features, self.target)
         for first in range(0, rows.rows, CHUNK_ROWS):
             m = min(CHUNK_ROWS, rows.rows - first)
+            chunk = slice(first, first + m)
             arrays = self.arrays.of(m)
-            arrays.read(rows.X[first : first + m].T)
-            rows.encode(rows.truth[first : first + m], arrays.Y)
+            arrays.read(rows.X[chunk].T)
+            rows.encode(rows.truth[chunk], arrays.Y)
+            training, w = rows.weights.of(chunk)
+            if training is not None and arrays.w is not None:
+                np.copyto(arrays.w, training)
             forward(self.parameters, arrays)
-            loss = losses(arrays).item()
-            sums.double[:SCORE] += (loss, m)
+            loss, scored = losses(arrays).item(), 0.0 if w is None else w.sum()
+            sums.double[:SCORE] += (loss, arrays.weight.item(), m, scored)
             if self.target.task == "regression":
                 values = self.dataset.values(shard, self.target)
-                self._add_errors(arrays, values[:, first : first + m], sums.double)
+                self._add_errors(arrays, values[:, chunk], w, sums.double)
             else:
-                self._add_classes(arrays, slice(first, first + m), sums.double)
+                self._add_classes(arrays, chunk, w, sums.double)
 
     def _add_errors(
-        self, arrays: Arrays, values: NDArray[np.float64], sums: NDArray[np.float64]
+        self,
+        arrays: Arrays,
+        values: NDArray[np.float64],
+        w: NDArray[np.float64] | None,
+        sums: NDArray[np.float64],
     ) -> None:
-        """Add the errors of a chunk of which these are the true values, (n[L], m)."""
+        """Add the errors of a chunk of which these are the true values, (n[L], m), and weights."""
         predicted = self.target.given_back(arrays.A[self.network.L])
         errors = np.stack([to_numpy(each) for each in predicted]) - values
         absolute, squared = _parts(sums)
-        absolute += np.abs(errors).sum(axis=1)
-        squared += np.square(errors).sum(axis=1)
+        absolute += weighted(np.abs(errors), w).sum(axis=1)
+        squared += weighted(np.square(errors), w).sum(axis=1)
 
-    def _add_classes(self, arrays: Arrays, chunk: slice, sums: NDArray[np.float64]) -> None:
-        """Add how many classes of a chunk of the shard's rows are right."""
+    def _add_classes(
+        self,
+        arrays: Arrays,
+        chunk: slice,
+        w: NDArray[np.float64] | None,
+        sums: NDArray[np.float64],
+    ) -> None:
+        """Add how many classes of a chunk of the shard's rows are right; w is their weights."""
         m = chunk.stop - chunk.start
         predicted, true, is_right = self.predicted[:m], self.true[:m], self.is_right[:m]
         predicted_classes(arrays.A[self.network.L], predicted)
         predicted_classes(arrays.Y, true)
         np.equal(predicted, true, out=is_right)
-        sums[SCORE] += np.count_nonzero(is_right)
+        sums[SCORE] += np.count_nonzero(is_right) if w is None else w[is_right].sum()
 
     def _add_truth(self, shard: int, position: tuple[int, ...], sums: NDArray[np.float64]) -> None:
         """What rounds MEAN and SPREAD add."""
         means, values_0 = self.exchange.broadcast.double.reshape(2, -1, 1)
         values = self.dataset.values(shard, self.target)
+        weights = self.dataset.shard(shard, self.features, self.target).weights
         sums[COUNT] = values.shape[1]
         parts = _parts(sums)
         for first in range(0, values.shape[1], CHUNK_ROWS):
             chunk = values[:, first : first + CHUNK_ROWS]
+            _, w = weights.of(slice(first, first + CHUNK_ROWS))
+            counts = np.ones(chunk.shape[1], np.bool_) if w is None else w > 0
             if position == (SPREAD,):
-                parts[0] += np.square(chunk - means).sum(axis=1)
-                parts[1] += np.count_nonzero(chunk != values_0, axis=1)
+                parts[0] += weighted(np.square(chunk - means), w).sum(axis=1)
+                parts[1] += np.count_nonzero((chunk != values_0) & counts, axis=1)
                 continue
-            parts[0] += chunk.sum(axis=1)
-            if shard == first == 0:
-                parts[1] = chunk[:, 0]
+            sums[SCORED] += 0 if w is None else w.sum()
+            parts[0] += weighted(chunk, w).sum(axis=1)
+            if position == (MEAN, shard) and not sums[LOSS] and counts.any():
+                sums[LOSS], parts[1] = 1, chunk[:, counts.argmax()]
 
 
 class Evaluator:
@@ -155,13 +180,13 @@ class Evaluator:
         self._spread: NDArray[np.float64] | None = None
 
     def __call__(self, parameters: Parameters) -> Scores:
-        """``m``, ``loss``, and ``accuracy``, or ``rmse``, ``mae`` and ``r2``.
+        """``size_and_loss``, and ``accuracy``, or ``rmse``, ``mae`` and ``r2``.
 
         Where there are several targets the last three are the means over them, and ``by_target``
         has those of each.
         """
         if self.target.task == "regression" and self._spread is None:
-            self._spread = self.group.surviving(lambda: _spread(self.rounds))
+            self._spread = self.group.surviving(lambda: _spread(self.rounds, self.group.shards))
         np.copyto(self.rounds.broadcast.single, parameters.vector)
         sums = self.group.surviving(lambda: self.rounds.run(SCORES)).double
         if self._spread is None:
@@ -183,8 +208,7 @@ def evaluation_options(
 
 def class_scores(sums: NDArray[np.float64]) -> Scores:
     """What the first sums of an evaluation of classes say."""
-    loss, m, right = sums[: SCORE + 1].tolist()
-    return {"m": int(m), "loss": loss / m, "accuracy": right / m}
+    return {**size_and_loss(sums), "accuracy": float(sums[SCORE]) / _size(sums)}
 
 
 def regression_scores(
@@ -195,23 +219,39 @@ def regression_scores(
     Args:
         spread: of the truth, (n[L],).
     """
-    loss, m = sums[:SCORE].tolist()
+    size = _size(sums)
     absolute, squared = _parts(sums)
     by_target = {
         name: {
-            "rmse": math.sqrt(squares / m),
-            "mae": errors / m,
+            "rmse": math.sqrt(squares / size),
+            "mae": errors / size,
             "r2": 1 - squares / variation if variation > 0 else None,
         }
         for name, errors, squares, variation in zip(
             target.names, absolute.tolist(), squared.tolist(), spread.tolist(), strict=True
         )
     }
-    scores: Scores = {"m": int(m), "loss": loss / m}
+    scores = size_and_loss(sums)
     for score in ("rmse", "mae", "r2"):
         values = [each[score] for each in by_target.values()]
         scores[score] = None if None in values else sum(values) / len(values)
     return scores if len(by_target) == 1 else {**scores, BY_TARGET: by_target}
+
+
+def size_and_loss(sums: NDArray[np.float64]) -> Scores:
+    """``m``, the rows; ``weight``, what they count in scores, unless each counts 1; ``loss``."""
+    loss, weight, m, scored = sums[:SCORE].tolist()
+    return {"m": int(m), **({"weight": scored} if scored else {}), "loss": loss / weight}
+
+
+def _size(sums: NDArray[np.float64]) -> float:
+    """What the examples count together in scores."""
+    return float(sums[SCORED] or sums[COUNT])
+
+
+def weighted(values: NDArray[np.float64], w: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Values (…, m) times the examples' weights (m,), if there are any."""
+    return values if w is None else values * w
 
 
 def _parts(sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -219,10 +259,12 @@ def _parts(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return sums[SCORE:].reshape(PARTS, -1)
 
 
-def _spread(rounds: Rounds) -> NDArray[np.float64]:
+def _spread(rounds: Rounds, shards: int) -> NDArray[np.float64]:
     """The sums of the squared deviations of the truth from its means; 0 where it is constant."""
-    sums = rounds.run(MEAN).double
+    shard = 0
+    while not (sums := rounds.run(MEAN, shard).double)[LOSS] and shard < shards - 1:
+        shard += 1
     totals, values_0 = _parts(sums)
-    rounds.broadcast.double[:] = np.concatenate([totals / sums[COUNT], values_0])
+    rounds.broadcast.double[:] = np.concatenate([totals / _size(sums), values_0])
     squares, differing = _parts(rounds.run(SPREAD).double)
     return np.where(differing > 0, squares, 0)

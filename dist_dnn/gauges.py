@@ -37,10 +37,10 @@ class Gauges(Silent):
     """
 
     def __init__(self) -> None:
-        self._step: tuple[int, float, float] | None = None
+        self._step: tuple[int, float | None, float] | None = None
         self._epoch: dict[str, float] = {}
 
-    def step(self, rows: int, loss: float, seconds: float) -> None:
+    def step(self, rows: int, loss: float | None, seconds: float) -> None:
         self._step = rows, loss, seconds
 
     def end_epoch(self, metrics: dict[str, Any]) -> None:
@@ -51,5 +51,6 @@ class Gauges(Silent):
         found: dict[str, float] = {}
         if self._step is not None:
             rows, loss, seconds = self._step
-            found = {"loss": loss, "examples_per_second": rows / seconds, "step_seconds": seconds}
+            found = {} if loss is None else {"loss": loss}
+            found |= {"examples_per_second": rows / seconds, "step_seconds": seconds}
         return found | self._epoch

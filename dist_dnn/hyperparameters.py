@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
@@ -18,6 +18,11 @@ from dist_dnn.nn.optimizers import OPTIMIZERS
 from dist_dnn.nn.schedules import SCHEDULES
 
 Task = Literal["auto", "binary", "multiclass", "regression"]
+
+ClassWeight = Literal["balanced"] | Mapping[str, float]
+
+BALANCED: Final = "balanced"
+"""The class weights that let all classes count alike in all."""
 
 OPTIMIZER_SETTINGS = {
     "momentum": ("momentum", "nesterov"),
@@ -59,6 +64,9 @@ class Hyperparameters:
         max_categories: how many values of a column are categories at most, the most frequent.
         min_frequency: the least part of the rows that have such a value, in (0, 1).
         task: "auto", "binary", "multiclass" or "regression".
+        weight: the column that says what each row counts; None: all 1.
+        class_weight: what the rows of each class count in the loss, times that: by the class's
+            name, 1 where it is not named; or "balanced", for classes that count alike in all.
         validation: a fraction of the rows to hold out, in (0, 1), or a file of other rows.
         validation_column: instead, a column of booleans, true in the rows to validate on.
         stratify: hold out the fraction of each class, to the nearest row.
@@ -93,6 +101,8 @@ class Hyperparameters:
     max_categories: int = 100
     min_frequency: float = 0.001
     task: Task = "auto"
+    weight: str | None = None
+    class_weight: ClassWeight | None = None
     validation: float | str | None = None
     validation_column: str | None = None
     stratify: bool = False
@@ -138,7 +148,11 @@ class Hyperparameters:
                 raise InputError(f"{field.name} must be {must}, not {reprlib.repr(value)}")
             if isinstance(value, int) and "float" in str(field.type):
                 object.__setattr__(self, field.name, float(value))
+        if isinstance(self.class_weight, Mapping):
+            weights = {name: float(weight) for name, weight in self.class_weight.items()}
+            object.__setattr__(self, "class_weight", weights)
         self._check_columns()
+        self._check_weight()
         self._check_settings(OPTIMIZER_SETTINGS, "optimizer")
         self._check_settings(SCHEDULE_SETTINGS, "schedule")
         self._check_validation()
@@ -165,6 +179,19 @@ class Hyperparameters:
                 raise InputError(
                     f"{one} and {other} have {both[0]!r} in common: take it out of one of them"
                 )
+
+    def _check_weight(self) -> None:
+        for name in COLUMN_LISTS:
+            if self.weight in (getattr(self, name) or ()):
+                raise InputError(
+                    f"weight {self.weight!r} is in {name}, but it is no feature anyway: take it "
+                    f"out there"
+                )
+        if self.weight is not None and self.weight == self.validation_column:
+            raise InputError(
+                f"weight and validation_column are both {self.weight!r}: give another column to "
+                f"one of them"
+            )
 
     def _check_settings(self, settings: Mapping[str, tuple[str, ...]], chooser: str) -> None:
         chosen = getattr(self, chooser)
@@ -235,17 +262,21 @@ class Hyperparameters:
         return int(self.batch_size)
 
 
-def read_toml(path: str) -> dict[str, Any]:
+def read_toml(path: str, flag: str = "--config") -> dict[str, Any]:
     """The keys and values of a TOML file.
+
+    Args:
+        flag: where it is given, for messages.
 
     Raises:
         InputError: it cannot be read, or is no TOML.
     """
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError where the path has a null character
+        why = getattr(error, "strerror", error)
         raise InputError(
-            f"{path or repr(path)}: cannot be read: {error.strerror}; give --config a TOML file"
+            f"{path or repr(path)}: cannot be read: {why}; give {flag} a TOML file"
         ) from None
     return parse_toml(content, path)
 
@@ -317,6 +348,19 @@ def _name(value: Any) -> str | None:
     return None if isinstance(value, str) and value else "the name of a column"
 
 
+def _class_weight(value: Any) -> str | None:
+    if value == BALANCED:
+        return None
+    is_table = isinstance(value, Mapping) and len(value) > 0
+    if is_table and all(isinstance(name, str) and _is_weight(value[name]) for name in value):
+        return None
+    return "'balanced', or a table of numbers not below 0 that fit float32, by the classes' names"
+
+
+def _is_weight(value: Any) -> bool:
+    return _is_number(value) and _NOT_NEGATIVE(value) is None
+
+
 def _file(value: Any) -> str | None:
     return None if isinstance(value, str) and value else "a file"
 
@@ -349,6 +393,8 @@ _RULES: dict[str, Rule] = {
     "max_categories": _COUNT,
     "min_frequency": _number(lambda value: 0 < value < 1, "a fraction between 0 and 1"),
     "task": _one_of(get_args(Task)),
+    "weight": _name,
+    "class_weight": _class_weight,
     "validation": _validation,
     "validation_column": _name,
     "stratify": _boolean,

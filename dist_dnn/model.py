@@ -39,6 +39,7 @@ class Model:
         features: the columns and their standardisation.
         target: the classes, or the units, of what is predicted.
         shards: S of training; prediction goes through a table by the same shards.
+        weight: the column that had the rows' weights, if there was one; prediction needs none.
     """
 
     network: Network
@@ -46,6 +47,7 @@ class Model:
     features: Features
     target: Target
     shards: int
+    weight: str | None = None
 
     @property
     def digest(self) -> str:
@@ -81,7 +83,8 @@ class Model:
 
     def data_to_json(self) -> dict[str, Any]:
         """How a table becomes X, and Ŷ a prediction."""
-        return {"features": self.features.to_json(), "target": self.target.to_json()}
+        weight = {} if self.weight is None else {"weight": self.weight}
+        return {"features": self.features.to_json(), "target": self.target.to_json(), **weight}
 
     def to_bytes(self) -> bytes:
         """The file: tensors W1 (n[1], n[0]), b1 (n[1], 1), …; the rest in its metadata."""
@@ -132,9 +135,11 @@ class Model:
         described = json.loads((file.metadata() or {}).get("dist_dnn", "null"))
         if not isinstance(described, dict) or described.get("format") != FORMAT:
             raise InputError(f"its metadata is not of format {FORMAT}, which this version reads")
-        described = json_object(
-            described, "metadata", {"format", "network", "shards", "features", "target"}
-        )
+        keys = {"format", "network", "shards", "features", "target"}
+        described = json_object(described, "metadata", keys | (described.keys() & {"weight"}))
+        weight = described.get("weight")
+        if not isinstance(weight, str | None):
+            raise InputError(f"its weight {weight!r} is not the name of a column")
         network = _network_from_json(described["network"])
         features = Features.from_json(described["features"])
         target = Target.from_json(described["target"])
@@ -143,7 +148,8 @@ class Model:
             raise InputError("its network does not fit its features and target")
         if must := what_must_be("shards", described["shards"]):
             raise InputError(f"its number of shards must be {must}, not {described['shards']!r}")
-        return cls(network, _read_parameters(file, network), features, target, described["shards"])
+        parameters, shards = _read_parameters(file, network), described["shards"]
+        return cls(network, parameters, features, target, shards, weight)
 
 
 def parameters_digest(parameters: Parameters) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dist_dnn.data.class_weights import check_total, weight_classes
 from dist_dnn.data.columns import Column, choose_columns, missing_column
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.deciding import read_target
@@ -15,11 +16,13 @@ from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import Source, open_source
 from dist_dnn.data.splitting import split
 from dist_dnn.data.targets import Target
+from dist_dnn.data.weights import check_weight_column
 from dist_dnn.errors import InputError
 from dist_dnn.evaluation import Evaluation, evaluation_options
 from dist_dnn.hyperparameters import Hyperparameters
 from dist_dnn.model import LOSS_OF_TASK
 from dist_dnn.nn.network import Network
+from dist_dnn.notices import say
 from dist_dnn.rounds import Group
 from dist_dnn.trainer import TEST, TRAINING, VALIDATION, Experiment
 
@@ -57,7 +60,8 @@ def prepare(
     if validation is not None and held_out is None:
         others = open_source(validation, "validation")
     target = read_target(source, targets, hyperparameters.task, rows)
-    schema = without_column(source.schema, hyperparameters.validation_column)
+    weight = hyperparameters.weight
+    schema = without_columns(source, targets, hyperparameters)
     columns = choose_columns(
         schema,
         targets,
@@ -68,17 +72,21 @@ def prepare(
         hyperparameters.passthrough or (),
     )
     batch_size = hyperparameters.batch_size_of(rows.count)
-    dataset = Dataset(source, rows, columns, targets, group.shards)
+    dataset = Dataset(source, rows, columns, targets, group.shards, weight)
     group.load(TRAINING, dataset)
+    target = weight_classes(group, TRAINING, target, hyperparameters.class_weight)
+    check_total(group, TRAINING, target, weight, f"the rows to train on in {source.name}")
     measured, target = _fit(group, columns, target, rows.count, hyperparameters)
     features = measured.features
     origins = {TRAINING: dataset.origin()}
     if held_out is not None:
-        validated = Dataset(source, held_out, columns, targets, group.shards)
+        validated = Dataset(source, held_out, columns, targets, group.shards, weight)
         group.load(VALIDATION, validated)
+        check_total(group, VALIDATION, target, weight, f"the rows held out of {source.name}")
         origins[VALIDATION] = validated.origin()
     if others is not None:
-        origins[VALIDATION] = load_rows(group, VALIDATION, others, features, target).origin()
+        validated = load_rows(group, VALIDATION, others, features, target, weight)
+        origins[VALIDATION] = validated.origin()
     network = Network(
         (features.size, *hyperparameters.hidden, target.outputs),
         activation=hyperparameters.activation,
@@ -87,12 +95,13 @@ def prepare(
     )
     _check_memory(network)
     if tests is not None:
-        origins[TEST] = load_rows(group, TEST, tests, features, target).origin()
+        tested = load_rows(group, TEST, tests, features, target, weight)
+        origins[TEST] = tested.origin()
         # Its rows are read now, since a mistake in them should not be found at the end.
         group.open(Evaluation, evaluation_options(TEST, network, features, target))
     validates = VALIDATION in origins
     return Experiment(
-        network, features, target, rows.count, batch_size, validates, origins, measured
+        network, features, target, rows.count, batch_size, validates, origins, measured, weight
     )
 
 
@@ -106,26 +115,55 @@ def fingerprint(group: Group, experiment: Experiment) -> dict[str, Any]:
 
 
 def load_rows(
-    group: Group, name: str, source: Source, features: Features, target: Target
+    group: Group,
+    name: str,
+    source: Source,
+    features: Features,
+    target: Target,
+    weight: str | None = None,
 ) -> Dataset:
     """Load all rows of a source for a model's features and target; returns them.
 
+    Args:
+        weight: the column of the rows' weights; where it is not there all count 1, and a line on
+            standard error says so.
+
     Raises:
-        InputError: a column is missing, or of another kind.
+        InputError: a column is missing, or of another kind; or no row has weight.
     """
     features.check_schema(source.schema, source.name)
     for column in target.names:
         if column not in source.schema.names:
             raise missing_column(source.schema, column, source.name)
+    if weight is not None and weight not in source.schema.names:
+        say(f"{source.name} has no weight column {weight!r}: each of its rows counts 1")
+        weight = None
+    if weight is not None:
+        check_weight_column(source.schema, weight, source.name)
     rows = Rows.all(source.rows)
-    dataset = Dataset(source, rows, features.columns, target.names, group.shards)
+    dataset = Dataset(source, rows, features.columns, target.names, group.shards, weight)
     group.load(name, dataset)
+    check_total(group, name, target, weight, source.name)
     return dataset
 
 
-def without_column(schema: pa.Schema, column: str | None) -> pa.Schema:
-    """The schema without a column that is in it."""
-    return schema if column is None else schema.remove(schema.get_field_index(column))
+def without_columns(
+    source: Source, targets: tuple[str, ...], hyperparameters: Hyperparameters
+) -> pa.Schema:
+    """The schema without the columns of weights and of rows to validate on, which are checked.
+
+    Raises:
+        InputError: they are not there, are the target, or hold something else.
+    """
+    schema, weight = source.schema, hyperparameters.weight
+    if weight is not None:
+        check_weight_column(schema, weight, source.name)
+        if weight in targets:
+            raise InputError(f"the weight column {weight!r} is the target; give another column")
+    for column in (weight, hyperparameters.validation_column):
+        if column is not None:
+            schema = schema.remove(schema.get_field_index(column))
+    return schema
 
 
 def _check_memory(network: Network) -> None:

@@ -16,8 +16,8 @@ class Progress(Protocol):
     def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None:
         """An epoch begins, or begins again, of whose m rows some are done."""
 
-    def step(self, rows: int, loss: float, seconds: float) -> None:
-        """A batch of so many rows is done, which took these seconds; its mean loss."""
+    def step(self, rows: int, loss: float | None, seconds: float) -> None:
+        """A batch of so many rows is done in these seconds; its mean loss, unless it has none."""
 
     def end_epoch(self, metrics: dict[str, Any]) -> None:
         """An epoch is done; what metrics.jsonl says of it."""
@@ -38,7 +38,7 @@ class Silent:
     def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None:
         pass
 
-    def step(self, rows: int, loss: float, seconds: float) -> None:
+    def step(self, rows: int, loss: float | None, seconds: float) -> None:
         pass
 
     def end_epoch(self, metrics: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ class _Several:
         for each in self._reports:
             each.start_epoch(epoch, epochs, m, done)
 
-    def step(self, rows: int, loss: float, seconds: float) -> None:
+    def step(self, rows: int, loss: float | None, seconds: float) -> None:
         for each in self._reports:
             each.step(rows, loss, seconds)
 

@@ -1,6 +1,7 @@
 """Scoring: all that is said of a model on a data set, as scikit-learn says it."""
 
 import math
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from dist_dnn.data.targets import Target
 from dist_dnn.evaluation import (
+    COUNT,
     LOSS,
     SCORE,
     SCORES,
@@ -16,6 +18,7 @@ from dist_dnn.evaluation import (
     class_scores,
 )
 from dist_dnn.model import Model
+from dist_dnn.nn.activations import Array
 from dist_dnn.nn.propagation import Arrays
 from dist_dnn.ranking import Ranking, auc, doubled, ranked, ranking_options
 from dist_dnn.rounds import Group, Options, Sizes
@@ -34,7 +37,8 @@ class Scoring(Ranking):
     """A Ranking of K classes in whose evaluation the log-loss and counts are summed, too.
 
     The counts are of examples by true class, by predicted class, and of those that are right,
-    (3, K); and by both, (K, K), unless there are more than MOST_CLASSES.
+    (3, K); and by both, (K, K), unless there are more than MOST_CLASSES. Where rows have weights
+    these are added up instead.
     """
 
     @classmethod
@@ -43,17 +47,20 @@ class Scoring(Ranking):
         K = len(Target.from_json(options["target"]).classes)
         return broadcast, Sizes(sums.single, sums.double + 1 + 3 * K + _matrix_size(K))
 
-    def _add_classes(self, arrays: Arrays, chunk: slice, sums: NDArray[np.float64]) -> None:
-        super()._add_classes(arrays, chunk, sums)
+    def _add_classes(
+        self, arrays: Arrays, chunk: slice, w: Array | None, sums: NDArray[np.float64]
+    ) -> None:
+        super()._add_classes(arrays, chunk, w, sums)
         m = chunk.stop - chunk.start
         predicted, true, is_right = self.predicted[:m], self.true[:m], self.is_right[:m]
         counts, matrix = _counts(sums, len(self.target.classes))
-        np.add.at(counts[TRUE], true, 1)
-        np.add.at(counts[PREDICTED], predicted, 1)
-        np.add.at(counts[RIGHT], true[is_right], 1)
+        np.add.at(counts[TRUE], true, 1 if w is None else w)
+        np.add.at(counts[PREDICTED], predicted, 1 if w is None else w)
+        np.add.at(counts[RIGHT], true[is_right], 1 if w is None else w[is_right])
         if matrix is not None:
-            np.add.at(matrix, (true, predicted), 1)
-        sums[LOG_LOSS] -= np.log(self._probabilities_of(arrays, true)).sum()
+            np.add.at(matrix, (true, predicted), 1 if w is None else w)
+        logarithms = np.log(self._probabilities_of(arrays, true))
+        sums[LOG_LOSS] -= (logarithms if w is None else logarithms * w).sum()
 
     def _probabilities_of(self, arrays: Arrays, classes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Each example's probability of a class, as float64, not quite 0 or 1."""
@@ -77,7 +84,8 @@ def score(group: Group, dataset: str, model: Model) -> Scores:
         ``m``, ``loss``, and for regression what an Evaluator gives, or else ``accuracy``,
         ``log_loss``, ``auc``, ``precision``, ``recall`` and ``f1`` by the class's name, and
         ``confusion_matrix``: for each true class, in ascending order, how many were predicted as
-        each class.
+        each class. Where rows have weights ``weight`` is their sum, and they count by them: in
+        all scores but the loss the weights of classes do not count.
 
     Raises:
         InputError: a value that cannot be used, or a class that training did not see.
@@ -88,10 +96,13 @@ def score(group: Group, dataset: str, model: Model) -> Scores:
     sums, area = _sums_and_area(group, dataset, model)
     scores = class_scores(sums)
     counts, matrix = _counts(sums, len(model.target.classes))
-    scores["log_loss"] = float(sums[LOG_LOSS] / scores["m"])
+    is_weighted = "weight" in scores
+    scores["log_loss"] = float(sums[LOG_LOSS] / scores["weight" if is_weighted else "m"])
     scores["auc"] = area
     scores |= _by_class(model.target, counts)
-    scores["confusion_matrix"] = None if matrix is None else matrix.astype(int).tolist()
+    scores["confusion_matrix"] = None
+    if matrix is not None:
+        scores["confusion_matrix"] = (matrix if is_weighted else matrix.astype(int)).tolist()
     return scores
 
 
@@ -103,13 +114,13 @@ def _sums_and_area(
     rounds = group.open(Scoring, options)
     np.copyto(rounds.broadcast.single[: len(model.parameters.vector)], model.parameters.vector)
 
-    def attempt(first: int) -> tuple[NDArray[np.float64], list[int], list[int]]:
+    def attempt(first: int) -> tuple[NDArray[np.float64], list[float], list[Fraction]]:
         total = rounds.run(SCORES, first)
         sums = total.double.copy()
-        counts = _counts(sums, len(target.classes))[0][TRUE].astype(int).tolist()
+        counts = _counts(sums, len(target.classes))[0][TRUE].tolist()
         if min(counts) == 0 or not math.isfinite(sums[LOSS]):
             return sums, counts, []
-        return sums, counts, doubled(rounds, total, options, sum(counts))
+        return sums, counts, doubled(rounds, total, options, int(sums[COUNT]))
 
     groups = []
     for first in ranked(target)[:: options["classes"]]:

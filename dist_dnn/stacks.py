@@ -50,7 +50,7 @@ class GradientCall(NamedTuple):
 
     Attributes:
         factors, gradients: its arguments.
-        losses: the sums of its blocks' losses, (blocks, 1, 1).
+        losses, weights: the sums of its blocks' losses and weights, (blocks, 1, 1).
         sums: the float64 sums of the blocks, (blocks, …).
         rows: of each block.
         additions: pairs (into, other) of vectors to add afterwards, in order.
@@ -59,9 +59,18 @@ class GradientCall(NamedTuple):
     factors: Factors
     gradients: Gradients
     losses: NDArray[np.float64]
+    weights: NDArray[np.float64]
     sums: NDArray[np.float64]
     rows: int
     additions: list[tuple[NDArray[Any], NDArray[Any]]]
+
+
+class Inputs(NamedTuple):
+    """A block's X (n[0], rows) and Y (n[L], rows) in the arrays, and its w (1, rows), if any."""
+
+    X: NDArray[np.float32]
+    Y: NDArray[np.float32]
+    w: NDArray[np.float32] | None
 
 
 class Stack(NamedTuple):
@@ -69,13 +78,13 @@ class Stack(NamedTuple):
 
     Attributes:
         blocks, arrays: theirs.
-        inputs: each block's X and Y in the arrays.
+        inputs: of each block.
         calls: what is left after the backward pass.
     """
 
     blocks: list[Block]
     arrays: Arrays
-    inputs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
+    inputs: list[Inputs]
     calls: list[GradientCall]
 
 
@@ -93,10 +102,14 @@ class Stacks:
         network: gives the shapes.
         exchange: the shards held, and the slots of their sums.
         largest_slice: the most rows that a shard has in a batch.
+        weighted: whether examples have weights.
     """
 
-    def __init__(self, network: Network, exchange: Exchange, largest_slice: int) -> None:
+    def __init__(
+        self, network: Network, exchange: Exchange, largest_slice: int, weighted: bool = False
+    ) -> None:
         self.network = network
+        self.weighted = weighted
         self.leaves = exchange.additions.leaves
         self.slots = exchange.slots
         self.behind: Vectors | None = None
@@ -147,11 +160,14 @@ class Stacks:
             )
 
     def _stack(self, blocks: list[Block]) -> Stack:
-        arrays = Arrays(self.network, blocks[0].rows, len(blocks), self.memory)
+        arrays = Arrays(
+            self.network, blocks[0].rows, len(blocks), self.memory, weighted=self.weighted
+        )
         if len(blocks) > 1:
             spare = self.slots.single[blocks[0].slot]
             undivide(arrays, Parameters(self.network, spare).W, self._random)
-        inputs = list(zip(arrays.X, arrays.Y, strict=True))
+        w = [None] * len(blocks) if arrays.w is None else arrays.w
+        inputs = [Inputs(*each) for each in zip(arrays.X, arrays.Y, w, strict=True)]
         calls = [self._call(blocks, arrays, first, stop) for first, stop in _runs(blocks)]
         return Stack(blocks, arrays, inputs, calls)
 
@@ -163,6 +179,7 @@ class Stacks:
             arrays.factors.of_blocks(chosen),
             Gradients(self.network, slots.single[taken]),
             arrays.loss[chosen],
+            arrays.weight[chosen],
             slots.double[taken],
             blocks[first].rows,
             self._additions(blocks[stop - 1].additions),

@@ -27,6 +27,7 @@ class TrainingState:
         epoch: the one in work, from 1.
         batch: the next of the epoch, from 0.
         sums: of losses, weights and counts over the epoch's batches so far, float64 (3,).
+        skipped_batches: those of the epoch so far that had no weight.
         seconds: spent on the epoch so far.
         learning_rate_factor: what the schedule's rate is multiplied by.
         rollbacks: what led to each halving of that factor.
@@ -40,6 +41,7 @@ class TrainingState:
     epoch: int = 1
     batch: int = 0
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    skipped_batches: int = 0
     seconds: float = 0.0
     learning_rate_factor: float = 1.0
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
@@ -76,7 +78,7 @@ class TrainingState:
 
     def begin_epoch(self, epoch: int) -> None:
         """Stand before the first batch of an epoch; what is there to go back to is kept."""
-        self.epoch, self.batch, self.seconds = epoch, 0, 0.0
+        self.epoch, self.batch, self.skipped_batches, self.seconds = epoch, 0, 0, 0.0
         self.sums[:] = 0
         for start, now in self._epoch_starts():
             np.copyto(start, now)
@@ -109,10 +111,11 @@ class TrainingState:
         cls, described: Mapping[str, Any], vectors: dict[str, Array], history: list[dict[str, Any]]
     ) -> "TrainingState":
         """The state of ``to_json`` with the rest."""
+        described = {"skipped_batches": 0, **described}  # earlier versions wrote none
         plain = {name: described[name] for name in (*_PLAIN, "rollbacks")}
         sums = np.array(described["sums"], np.float64)
         return cls(vectors, sums=sums, history=history, **plain)
 
 
-_PLAIN = ("batches", "epoch", "batch", "seconds", "learning_rate_factor")
+_PLAIN = ("batches", "epoch", "batch", "skipped_batches", "seconds", "learning_rate_factor")
 """What is a number."""

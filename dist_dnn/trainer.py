@@ -44,6 +44,7 @@ class Experiment:
         validated: whether there is a data set for validation.
         origins: where the rows of each data set come from, as a checkpoint remembers it.
         fit: what the features come from.
+        weight: the column that has the rows' weights, if there is one.
     """
 
     network: Network
@@ -54,10 +55,11 @@ class Experiment:
     validated: bool = False
     origins: dict[str, Any] = field(default_factory=dict)
     fit: Fit | None = None
+    weight: str | None = None
 
     def model(self, parameters: Parameters, shards: int) -> Model:
         """What predicts with these parameters, by the shards of the training."""
-        return Model(self.network, parameters, self.features, self.target, shards)
+        return Model(self.network, parameters, self.features, self.target, shards, self.weight)
 
 
 class Keeper(Protocol):
@@ -147,6 +149,8 @@ class Trainer:
     def step(self, epoch: int, batch: int) -> np.ndarray:
         """One step: broadcast, sums over all shards, one division, one update.
 
+        A batch without weight is skipped: there is nothing to divide, and nothing changes.
+
         Args:
             epoch: from 1.
             batch: of the epoch, from 0.
@@ -164,8 +168,9 @@ class Trainer:
         loss, m = float(sums.double[LOSS]), float(sums.double[WEIGHT])
         if not math.isfinite(loss):
             raise self._diverged(f"the loss is {loss} at step {step}")
-        learning_rate = self.learning_rate(step) * self.state.learning_rate_factor
-        self.update(sums.single, m, learning_rate, step)
+        if m > 0:
+            learning_rate = self.learning_rate(step) * self.state.learning_rate_factor
+            self.update(sums.single, m, learning_rate, step)
         ended = perf_counter()
         self.times = StepTimes(ended - began, ended - summed)
         self.profile.stepped(summed - began, ended - summed)
@@ -180,10 +185,11 @@ class Trainer:
             stopping.check()
             sums = self.step(state.epoch, state.batch)
             state.sums += sums
+            state.skipped_batches += int(sums[WEIGHT] == 0)
             state.batch += 1
             state.seconds = perf_counter() - began
-            rows, loss = int(sums[COUNT]), float(sums[LOSS] / sums[WEIGHT])
-            progress.step(rows, loss, self.times.step)
+            loss = float(sums[LOSS] / sums[WEIGHT]) if sums[WEIGHT] > 0 else None
+            progress.step(int(sums[COUNT]), loss, self.times.step)
             if state.batch < self.batches:
                 keeper.stepped(state)
         stopping.check()
@@ -198,6 +204,8 @@ class Trainer:
             "seconds": perf_counter() - began,
             "digest": parameters_digest(self.parameters),
         }
+        if state.skipped_batches:
+            metrics["skipped_batches"] = state.skipped_batches
         if state.learning_rate_factor != 1:
             metrics["learning_rate_factor"] = state.learning_rate_factor
         state.profile = self.profile.so_far()
@@ -211,8 +219,8 @@ class Trainer:
         if self.validate is None:
             return {}
         scores = self.validate(self.parameters)
-        del scores["m"]
-        scores.pop(BY_TARGET, None)
+        for name in ("m", "weight", BY_TARGET):
+            scores.pop(name, None)
         if not np.isfinite([each for each in scores.values() if each is not None]).all():
             raise self._diverged(f"the validation gives {scores} at step {self.state.step}")
         return {f"validation_{name}": value for name, value in scores.items()}

@@ -44,9 +44,11 @@ class TrainingStep(Task):
         self.parameters = Parameters(network, exchange.broadcast.single)
         # No shard has more rows in a batch than shard 0 in the first.
         first, stop = self._slice(0, 0)
-        self.stacks = Stacks(network, exchange, largest_slice=stop - first)
+        weighted = any(shard.weights.training is not None for shard in self.shards)
+        self.stacks = Stacks(network, exchange, stop - first, weighted)
         self.orders: list[NDArray[np.int64]] = []
         self.truths: list[NDArray[Any]] = []
+        self.weights: list[NDArray[np.float32] | None] = []
         self.epoch = 0
         self._account()
 
@@ -71,8 +73,8 @@ class TrainingStep(Task):
 
     def _account(self) -> None:
         """Note what memory this takes."""
-        # An epoch has a number of each row, for the order, and a copy of its truth.
-        ACCOUNT.data = sum(each.bytes + 8 * each.rows + each.truth.nbytes for each in self.shards)
+        # An epoch has a number of each row, for the order, and a copy of its truth and weight.
+        ACCOUNT.data = sum(each.bytes + 8 * each.rows + each.bytes_beside_X for each in self.shards)
         vectors = [self.exchange.broadcast.single, self.exchange.slots.single]
         if self.stacks.behind is not None:
             vectors.append(self.stacks.behind.single)
@@ -88,6 +90,10 @@ class TrainingStep(Task):
         self.truths = [
             shard.truth[order] for shard, order in zip(self.shards, self.orders, strict=True)
         ]
+        self.weights = [
+            None if shard.weights.training is None else shard.weights.training[order]
+            for shard, order in zip(self.shards, self.orders, strict=True)
+        ]
         self.epoch = epoch
 
     def _slice(self, batch: int, shard: int) -> tuple[int, int]:
@@ -95,13 +101,16 @@ class TrainingStep(Task):
         return batch_slice(batch, self.batch_size, self.m, shard, shards)
 
     def _gather(self, stack: Stack, slices: list[tuple[int, int]]) -> None:
-        """A[0] = X and Y of each block, straight into the arrays of the pass."""
-        for block, (X, Y) in zip(stack.blocks, stack.inputs, strict=True):
+        """A[0] = X, Y and w of each block, straight into the arrays of the pass."""
+        for block, (X, Y, w) in zip(stack.blocks, stack.inputs, strict=True):
             first = slices[block.leaf][0] + block.start
             stop = first + block.rows
             shard = self.shards[block.leaf]
             shard.gather(self.orders[block.leaf][first:stop], X)
             shard.encode(self.truths[block.leaf][first:stop], Y)
+            weights = self.weights[block.leaf]
+            if weights is not None and w is not None:
+                np.copyto(w, weights[first:stop])
         ACCOUNT.lap(GATHER)
 
     def _compute(self, stack: Stack) -> None:
@@ -113,7 +122,8 @@ class TrainingStep(Task):
             gradients(call.factors, call.gradients)
             ACCOUNT.lap(BACKWARD)
             call.sums[:, LOSS] = call.losses[:, 0, 0]
-            call.sums[:, WEIGHT:] = call.rows
+            call.sums[:, WEIGHT] = call.weights[:, 0, 0]
+            call.sums[:, COUNT] = call.rows
             _add(call.additions)
             ACCOUNT.lap(ADDITION)
 

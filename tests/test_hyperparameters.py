@@ -34,6 +34,8 @@ GOOD: dict[str, list[Any]] = {
     "max_categories": [1, 10**6],
     "min_frequency": [1e-9, 0.001, 0.999],
     "task": ["auto", "binary", "multiclass", "regression"],
+    "weight": ["copies"],
+    "class_weight": ["balanced", {"a": 0.5, "b": 0.0}, {"": 3e38}],
     "validation": [0.5, 1e-9, 0.999, "rows.parquet", "s3://bucket/rows"],
     "validation_column": ["held"],
     "stratify": [False],
@@ -61,6 +63,17 @@ BAD: dict[str, list[Any]] = {
     "max_categories": [0, -1, *NO_COUNTS, None],
     "min_frequency": [0, 1, -0.1, 1.5, *NO_NUMBERS, None],
     "task": ["rank", "", 1, ["auto"], None],
+    "weight": ["", 1, ["copies"]],
+    "class_weight": [
+        "",
+        "balance",
+        1.0,
+        {},
+        ["a"],
+        {"a": -1},
+        {1: 1.0},
+        *({"a": x} for x in NO_NUMBERS),
+    ],
     "validation": [0, 1, 0.0, 1.0, 1.5, -0.1, math.nan, True, "", [0.1]],
     "validation_column": ["", 1, ["held"]],
     "stratify": [1, "true", None],
@@ -222,9 +235,15 @@ def test_suggestions() -> None:
         ({"stratify": True}, "stratify needs a validation that is a fraction"),
         ({"stratify": True, "validation": "rows.csv"}, "stratify needs a validation that is"),
         ({"features": ["a", "held"], "validation_column": "held"}, "'held' is among the features"),
+        (
+            {"features": ["a", "w"], "weight": "w"},
+            "weight 'w' is in features, but it is no feature",
+        ),
+        ({"exclude": ["w"], "weight": "w"}, "weight 'w' is in exclude"),
+        ({"validation_column": "w", "weight": "w"}, "weight and validation_column are both 'w'"),
     ],
 )
-def test_validations_that_do_not_go_together(values: dict[str, Any], said: str) -> None:
+def test_hyperparameters_that_do_not_go_together(values: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         Hyperparameters(**values)
 

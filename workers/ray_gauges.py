@@ -27,7 +27,7 @@ class RayGauges(Gauges):
             for name, description in DESCRIPTIONS.items()
         }
 
-    def step(self, rows: int, loss: float, seconds: float) -> None:
+    def step(self, rows: int, loss: float | None, seconds: float) -> None:
         super().step(rows, loss, seconds)
         if monotonic() - self._set_at >= SECONDS:
             self._set()

@@ -13,6 +13,7 @@ from dist_dnn.data.features import Features
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import BATCH_ROWS, Source, reopen
 from dist_dnn.data.targets import Target
+from dist_dnn.data.weights import ALL_ALIKE, Weights, row_weights, weights_of
 from dist_dnn.errors import InputError
 from dist_dnn.shards import CHUNK_ROWS, shard_range
 
@@ -27,17 +28,28 @@ class Shard:
         X: float32 (rows, n[0]).
         truth: int64 class numbers (rows,), or float32 values (rows, n[L]).
         outputs: n[L].
+        weights: what they count.
 
     Attributes:
         rows: how many there are.
+        bytes_beside_X: of truth and weights.
         bytes: that they take.
     """
 
-    def __init__(self, X: NDArray[np.float32], truth: NDArray[Any], outputs: int) -> None:
+    def __init__(
+        self,
+        X: NDArray[np.float32],
+        truth: NDArray[Any],
+        outputs: int,
+        weights: Weights = ALL_ALIKE,
+    ) -> None:
         self.X = X
         self.truth = truth
+        self.weights = weights
         self.rows = len(X)
-        self.bytes = X.nbytes + truth.nbytes
+        arrays = {id(each): each.nbytes for each in (truth, *weights) if each is not None}
+        self.bytes_beside_X = sum(arrays.values())
+        self.bytes = X.nbytes + self.bytes_beside_X
         # A class number becomes its column of Y by a look-up.
         self._columns = np.eye(outputs, dtype=np.float32) if truth.ndim == 1 else None
 
@@ -63,6 +75,7 @@ class Dataset:
         columns: the features.
         targets: the names of the target's columns; none where it is not read.
         shards: S.
+        weight: the name of the column that has the rows' weights; None where all count 1.
     """
 
     def __init__(
@@ -72,12 +85,14 @@ class Dataset:
         columns: tuple[Column, ...],
         targets: tuple[str, ...],
         shards: int,
+        weight: str | None = None,
     ) -> None:
         self.source = source
         self.rows = rows
         self.columns = columns
         self.targets = targets
         self.shards = shards
+        self.weight = weight
         self._tables: dict[int, pa.Table] = {}
         self._shards: dict[int, Shard] = {}
         self._values: dict[int, NDArray[np.float64]] = {}
@@ -87,7 +102,8 @@ class Dataset:
     def names(self) -> list[str]:
         """The columns that are read."""
         features = [column.name for column in self.columns]
-        return list(dict.fromkeys([*features, *self.targets]))
+        weight = [] if self.weight is None else [self.weight]
+        return list(dict.fromkeys([*features, *self.targets, *weight]))
 
     def origin(self) -> dict[str, Any]:
         """Where the rows come from, as a checkpoint remembers it."""
@@ -105,6 +121,7 @@ class Dataset:
             "columns": [list(column) for column in self.columns],
             "targets": list(self.targets),
             "shards": self.shards,
+            "weight": self.weight,
         }
 
     @classmethod
@@ -118,6 +135,7 @@ class Dataset:
             tuple(Column(*column) for column in description["columns"]),
             tuple(description["targets"]),
             description["shards"],
+            description["weight"],
         )
 
     def pieces(self, shard: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
@@ -148,6 +166,28 @@ class Dataset:
             self._tables.pop(shard, None)
         return self._shards[shard]
 
+    def weights(
+        self,
+        batch: pa.RecordBatch,
+        numbers: NDArray[np.int64],
+        target: Target,
+        encoded: NDArray[Any] | None = None,
+    ) -> Weights:
+        """What the rows of a piece count.
+
+        Args:
+            encoded: what the target's column is, if that is known.
+
+        Raises:
+            InputError: a value that cannot be used, with its row.
+        """
+        name, rows = self.source.name, None
+        if self.weight is not None:
+            rows = row_weights(batch.column(self.weight), self.weight, numbers, name)
+        if target.class_weights is not None and encoded is None:
+            encoded = target.encode(batch, numbers, name)
+        return weights_of(rows, encoded, target.class_weights, numbers, name)
+
     def values(self, shard: int, target: Target) -> NDArray[np.float64]:
         """The targets of the shard's rows in their own units, for regression; (n[L], rows).
 
@@ -176,14 +216,20 @@ class Dataset:
             truth: NDArray[Any] = np.zeros(stop - first, np.int64)
         else:
             truth = np.zeros((stop - first, target.outputs), np.float32)
+        of_classes = target.class_weights is not None
+        weights = Weights.room(len(X), of_rows=self.weight is not None, of_classes=of_classes)
         done = 0
         for batch, numbers in self.pieces(shard):
             piece = slice(done, done + batch.num_rows)
             features.fill(batch, numbers, self.source.name, X[piece])
             values = target.encode(batch, numbers, self.source.name)
             truth[piece] = values.reshape(truth[piece].shape)
+            weights.write(piece, self.weights(batch, numbers, target, values))
+            if weights.scoring is not None:  # what counts nowhere must not become infinite or NaN
+                is_left_out = weights.scoring[piece] == 0
+                X[piece][is_left_out], truth[piece][is_left_out] = 0, 0
             done = piece.stop
-        return Shard(X, truth, target.outputs)
+        return Shard(X, truth, target.outputs, weights)
 
     def _numbers(self, shard: int) -> NDArray[np.int64]:
         return self.rows.numbers(*shard_range(self.rows.count, shard, self.shards))

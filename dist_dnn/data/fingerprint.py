@@ -16,7 +16,7 @@ so that a round can add them like everything else."""
 
 
 class Fingerprint(ShardTask):
-    """One round: adds the hashes of all shards, each of its number and its rows.
+    """One round: adds the hashes of all shards, each of its number, its rows and their weights.
 
     Options: dataset, features and target (their JSON).
     """
@@ -38,6 +38,9 @@ class Fingerprint(ShardTask):
         digest = hashlib.sha256(f"{shard}:".encode())
         digest.update(rows.X.data)
         digest.update(rows.truth.data)
+        for weights in rows.weights:
+            if weights is not None:
+                digest.update(weights.data)
         sums.double[:] = np.frombuffer(digest.digest(), "<u4")
 
 

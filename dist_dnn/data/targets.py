@@ -85,11 +85,13 @@ class Target:
         task: what kind of prediction.
         columns: one of classes, or n[L] of numbers, for regression.
         classes: all classes in ascending order, a pyarrow array; None for regression.
+        class_weights: what an example of each class counts in the loss; None where all count 1.
     """
 
     task: Task
     columns: tuple[TargetColumn, ...]
     classes: Any = None
+    class_weights: tuple[float, ...] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -175,7 +177,7 @@ class Target:
         return described if len(described) > 1 else described[0]
 
     def _described(self, column: TargetColumn) -> dict[str, Any]:
-        classes = self.classes
+        classes, weights = self.classes, self.class_weights
         return {
             "name": column.name,
             "task": self.task,
@@ -183,6 +185,7 @@ class Target:
             "classes": None if classes is None else classes_to_json(classes, column.type),
             "mean": column.mean,
             "deviation": column.deviation,
+            **({} if weights is None else {"class_weights": list(weights)}),
         }
 
     @classmethod
@@ -206,6 +209,8 @@ class Target:
     def _from_object(cls, value: object) -> "Target":
         """The target of one column."""
         keys = {"name", "task", "type", "classes", "mean", "deviation"}
+        if isinstance(value, dict):
+            keys |= value.keys() & {"class_weights"}
         described = json_object(value, "target", keys)
         name, task = described["name"], described["task"]
         if not isinstance(name, str) or task not in get_args(Task):
@@ -223,7 +228,10 @@ class Target:
         mean, deviation = (json_number(described[key], key) for key in ("mean", "deviation"))
         if deviation < 0:
             raise InputError("its target has a negative deviation")
-        return cls(task, (TargetColumn(name, type_, mean, deviation),), classes)
+        weights = None
+        if "class_weights" in described:
+            weights = _class_weights(json_list(described, "class_weights"), classes)
+        return cls(task, (TargetColumn(name, type_, mean, deviation),), classes, weights)
 
     def _places(self, values: Any, row_numbers: NDArray[np.int64], where: str) -> NDArray[np.int64]:
         """The place of each value among the classes."""
@@ -243,6 +251,13 @@ class Target:
                 f"{where}, which training did not see; take such rows out, or train with some"
             )
         return to_numpy(places).astype(np.int64)
+
+
+def _class_weights(values: list[Any], classes: Any) -> tuple[float, ...]:
+    weights = tuple(json_number(value, "class_weights") for value in values)
+    if classes is None or len(weights) != len(classes) or min(weights) < 0:
+        raise InputError("its classes do not have one weight each that is not negative")
+    return weights
 
 
 def first_flawed(names: Iterable[str], columns: Sequence[Any]) -> tuple[str, Flaw] | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from dist_dnn.data.class_weights import weight_classes
 from dist_dnn.data.columns import assess_columns, column_of
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.deciding import read_target
@@ -18,7 +19,7 @@ from dist_dnn.front.commands import reach_of, read_experiment
 from dist_dnn.front.explaining import explain, some, to_json
 from dist_dnn.front.tables import print_table
 from dist_dnn.hyperparameters import Hyperparameters
-from dist_dnn.preparation import without_column
+from dist_dnn.preparation import without_columns
 
 DATASET = "description"
 
@@ -105,14 +106,16 @@ def _describe(
     rows, _ = split(source, targets, chosen, chosen.validation)
     target = read_target(source, targets, chosen.task, rows) if targets else None
     lists = chosen.exclude or (), chosen.categorical or (), chosen.passthrough or ()
-    schema = without_column(source.schema, chosen.validation_column)
+    schema = without_columns(source, targets, chosen)
     found = assess_columns(schema, targets, chosen.features, source.name, *lists)
     usable = tuple(column for column in found.values() if column is not None)
     features: dict[str, Row] = {}
     n = 0
     if usable:
         with reach.group(chosen.shards) as group:
-            group.load(DATASET, Dataset(source, rows, usable, (), group.shards))
+            group.load(DATASET, Dataset(source, rows, usable, targets, group.shards, chosen.weight))
+            if target is not None:
+                target = weight_classes(group, DATASET, target, chosen.class_weight)
             least, most = chosen.min_frequency, chosen.max_categories
             measured = fit(group, DATASET, usable, rows.count, least, most)
         features = {
@@ -144,14 +147,21 @@ def _unusable(source: Source, name: str, lists: tuple[Sequence[str], ...]) -> Ro
 
 
 def _targets(target: Target) -> list[Row]:
-    content = "regression"
-    if target.task != "regression":
-        names = target.class_names()
-        content = f"{len(names)} classes: {some(names)}"
-    return [_row(name, "target", "--target", content) for name in target.names]
+    if target.task == "regression":
+        return [_row(name, "target", "--target", "regression") for name in target.names]
+    names = [printable(name) for name in target.class_names()]
+    content = f"{len(names)} classes: {some(names)}"
+    described = {}
+    if target.class_weights is not None:
+        content += f"; their weights {some([f'{weight:.4g}' for weight in target.class_weights])}"
+        described = {"class_weights": dict(zip(names, target.class_weights, strict=True))}
+    row = _row(target.names[0], "target", "--target", content)
+    return [Row(row.described | described, content)]
 
 
 def _left_out(name: str, chosen: Hyperparameters) -> Row:
+    if name == chosen.weight:
+        return _row(name, "weight", "--weight")
     if name == chosen.validation_column:
         return _row(name, "left out", "--validation-column")
     is_excluded = name in (chosen.exclude or ())

@@ -33,5 +33,6 @@ def evaluate_command(chosen: Any) -> None:
 def _scores(run: str, data: str, reach: Any) -> Scores:
     model = Model.load(run)
     with reach.group(model.shards) as group:
-        load_rows(group, "evaluation", open_source(data), model.features, model.target)
+        source = open_source(data)
+        load_rows(group, "evaluation", source, model.features, model.target, model.weight)
         return score(group, "evaluation", model)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from dist_dnn.front.class_weight import class_weight
 from dist_dnn.front.parsing import names
 from dist_dnn.hyperparameters import Hyperparameters, what_must_be
 from dist_dnn.nn.activations import ACTIVATIONS
@@ -29,6 +30,13 @@ EXPERIMENT: dict[str, Flags] = {
         "max_categories": (int, "N", "values of a column that are categories, the most frequent"),
         "min_frequency": (float, "X", "part of the rows that such a value makes up at least"),
         "task": (str, "TASK", "auto, binary, multiclass or regression"),
+        "weight": (str, "COLUMN", "what each row counts; 0 leaves it out (default: all count 1)"),
+        "class_weight": (
+            class_weight,
+            "balanced|FILE",
+            "what rows of each class count in the loss, times that: so that classes count alike, "
+            'or as a TOML or JSON file of "class" = number says',
+        ),
         "validation": (
             float,
             "FILE_OR_FRACTION",

@@ -71,10 +71,11 @@ class Bar(Lines):
             dynamic_ncols=True,
         )
 
-    def step(self, rows: int, loss: float, seconds: float) -> None:
-        self._loss += loss * rows
-        self._rows += rows
-        if self._bar.update(rows):
+    def step(self, rows: int, loss: float | None, seconds: float) -> None:
+        if loss is not None:
+            self._loss += loss * rows
+            self._rows += rows
+        if self._bar.update(rows) and self._rows:
             shown = f"loss {self._loss / self._rows:.4f}"
             self._bar.set_postfix_str(shown, refresh=seconds > self.SECONDS)
 

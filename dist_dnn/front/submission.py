@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import tomli_w
+
 from dist_dnn import __version__
 from dist_dnn.data.sources import is_uri, location_name, without_password
 from dist_dnn.errors import InputError
@@ -17,7 +19,7 @@ from dist_dnn.front.api import check_keep, import_launch, no_target, run_name
 from dist_dnn.front.commands import reach_of, read_experiment
 from dist_dnn.front.job import check_outlives, is_absolute
 from dist_dnn.front.train_command import parse_train
-from dist_dnn.hyperparameters import Hyperparameters
+from dist_dnn.hyperparameters import Hyperparameters, parse_toml
 from dist_dnn.recorder import Every
 
 KEY = "dist_dnn"
@@ -136,9 +138,13 @@ def submission(command: Sequence[str]) -> Submission:
     if not _has(arguments, "--backend"):
         arguments = ["--backend", "ray", *arguments]
     chosen = _checked(arguments)
-    if chosen.config is None:
+    weights = getattr(chosen, "class_weight", None)
+    if chosen.config is None and not isinstance(weights, dict):
         return Submission(tuple(arguments), chosen.out)
-    config = Path(chosen.config).read_text(encoding="utf-8")
+    config = "" if chosen.config is None else Path(chosen.config).read_text(encoding="utf-8")
+    if isinstance(weights, dict):  # the job has no such file, but it has that of --config
+        arguments = _without(arguments, "--class-weight")
+        config = tomli_w.dumps({**parse_toml(config.encode(), "--config"), "class_weight": weights})
     return Submission(tuple(_with_config(arguments, CONFIG_FILE)), chosen.out, config)
 
 

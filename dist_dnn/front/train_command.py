@@ -20,6 +20,8 @@ examples:
   dist-dnn train weather.csv --target temperature,humidity --exclude day --out runs/weather
   dist-dnn train rows.parquet --target sold --validation 0.1 --stratify --test later.parquet \\
       --out runs/sold
+  dist-dnn train rows.parquet --target sold --weight copies --class-weight balanced \\
+      --out runs/balanced
   dist-dnn train digits.parquet --target digit --hidden none --optimizer sgd --learning-rate 0.1 \\
       --batch-size full --out runs/logistic
   dist-dnn train digits.parquet --config runs/digits/hyperparameters.toml --out runs/again

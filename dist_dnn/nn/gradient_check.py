@@ -30,9 +30,16 @@ class GradientCheck:
 
 
 def gradient_check(
-    network: Network, parameters: Array, X: Array, Y: Array, epsilon: float = 1e-5
+    network: Network,
+    parameters: Array,
+    X: Array,
+    Y: Array,
+    epsilon: float = 1e-5,
+    w: Array | None = None,
 ) -> GradientCheck:
     """Compare two-sided differences of the mean loss with dW/m and db/m, in float64.
+
+    With weights, m is their sum.
 
     The error of a two-sided difference is of order epsilon², that of its rounding 1e-16 / epsilon.
     Where a Z[l] lies within about epsilon of the kink of relu or leaky_relu the difference is no
@@ -44,17 +51,18 @@ def gradient_check(
         X: (n[0], m).
         Y: (n[L], m).
         epsilon: how far each parameter is moved to either side.
+        w: the weights of the examples, (1, m); None where all count alike.
 
     Raises:
         ValueError: an array is not float64.
         DimensionError: an array has another shape than the network demands.
     """
-    for name, array in (("parameters", parameters), ("X", X), ("Y", Y)):
-        if array.dtype != np.float64:
+    for name, array in (("parameters", parameters), ("X", X), ("Y", Y), ("w", w)):
+        if array is not None and array.dtype != np.float64:
             raise ValueError(f"{name} must be float64 for a gradient check, not {array.dtype}")
     moved = Parameters(network, parameters.copy())
-    arrays = Arrays.of(network, X, Y)
-    m: int = X.shape[1]
+    arrays = Arrays.of(network, X, Y, w)
+    m: float = X.shape[1] if w is None else w.sum()
 
     def mean_loss() -> float:
         forward(moved, arrays)

@@ -56,16 +56,20 @@ class Arrays:
         memory: a flat array to lay them in, at least ``Arrays.size(network, m * blocks)`` long;
             a new one when None.
         dtype: of new memory.
+        weighted: whether each example has a weight, by which its loss is multiplied.
 
     Attributes:
         X: A[0], (n[0], m), for a stack (blocks, n[0], m); filled by the caller before ``forward``.
         Y: the truth, (n[L], m), for a stack (blocks, n[L], m); filled by the caller before
             ``losses`` and ``backward``.
+        w: the weights of the examples, (1, m), filled like Y; None where all count alike.
         Z, A, dZ: by layer, (n[l], m); Z and dZ from l = 1, A from l = 0. For a stack the output
             layer has a leading axis, and the others hold all examples: (n[l], m * blocks). dZ[l]
             of a hidden layer overwrites Z[l], which is not needed by then.
         WA: W[l] A[l-1] by layer, in the shapes of Z. It is Z[l] itself, or dZ[L]'s memory.
-        row: (1, m), one number an example: its loss, after ``losses``.
+        row: (1, m), one number an example: its loss without its weight, after ``losses``.
+        weight: Σ w of each block in float64, shaped as ``losses`` gives the sums, after it; where
+            there are no weights m, always.
         forward_products, backward_products: by layer, for W[l] A[l-1] and W[l]ᵀ dZ[l].
         at_once: both, over all blocks at once.
         factors: what ``gradients`` needs, of all blocks.
@@ -78,6 +82,7 @@ class Arrays:
         blocks: int | None = None,
         memory: Array | None = None,
         dtype: type[np.floating] = np.float32,
+        weighted: bool = False,
     ) -> None:
         leading = () if blocks is None else (blocks,)
         examples = m * (1 if blocks is None else blocks)
@@ -111,27 +116,33 @@ class Arrays:
         self.dZ[L] = dZ[L]
         self.X = A[0]
         self.row = columns(1, next(starts))
+        w = columns(1, next(starts))
+        self.w = w if weighted else None
         shared = next(starts)
         self.scratch = {l: rows(n[l], shared) for l in range(1, L)} | {L: columns(n[L], shared)}
         self.row_in_double = np.empty(self.row.shape, np.float64)
         self.ones_in_double = np.ones((m, 1), np.float64)
         self.loss = np.empty((*leading, 1, 1), np.float64)
+        self.weight = np.full_like(self.loss, m)
         ones = np.ones((m, 1), memory.dtype)
         self.factors = Factors(A, dZ, ones)
 
     @classmethod
-    def of(cls, network: Network, X: Array, Y: Array) -> "Arrays":
-        """Arrays that hold a copy of X (n[0], m) and Y (n[L], m), in the type of X.
+    def of(cls, network: Network, X: Array, Y: Array, w: Array | None = None) -> "Arrays":
+        """Arrays that hold a copy of X (n[0], m), Y (n[L], m) and w (1, m), in the type of X.
 
         Raises:
-            DimensionError: X or Y has another shape.
+            DimensionError: one of them has another shape.
         """
         m = X.shape[-1]
         check_shape(1, "A[0] = X", X, (network.layer_sizes[0], m))
         check_shape(network.L, "Y", Y, (network.layer_sizes[-1], m))
-        arrays = cls(network, m, dtype=X.dtype.type)
+        arrays = cls(network, m, dtype=X.dtype.type, weighted=w is not None)
         arrays.X[:] = X
         arrays.Y[:] = Y
+        if arrays.w is not None and w is not None:
+            check_shape(network.L, "w", w, (1, m))
+            arrays.w[:] = w
         return arrays
 
     def read(self, X: Array) -> None:
@@ -145,10 +156,10 @@ class Arrays:
 
     @staticmethod
     def _starts(network: Network, examples: int) -> list[int]:
-        """Where A[0…L-1], Z[1…L-1], dZ[L], Z[L], A[L], Y, row and scratch begin, and all ends."""
+        """Where A[0…L-1], Z[1…L-1], dZ[L], Z[L], A[L], Y, row, w, scratch begin, and all ends."""
         n = network.layer_sizes
         starts = [0]
-        for units in (*n[:-1], *n[1:-1], *(n[-1],) * 4, 1, max(n[1:])):
+        for units in (*n[:-1], *n[1:-1], *(n[-1],) * 4, 1, 1, max(n[1:])):
             length = units * examples
             starts.append(starts[-1] + length + -length % _ALIGNMENT)
         return starts
@@ -157,15 +168,16 @@ class Arrays:
 class ArraysByLength:
     """Arrays of passes over up to so many examples, by how many there are, in the same memory."""
 
-    def __init__(self, network: Network, most: int) -> None:
+    def __init__(self, network: Network, most: int, weighted: bool = False) -> None:
         self._network = network
+        self._weighted = weighted
         self._memory = np.zeros(Arrays.size(network, most), np.float32)
         self._known: dict[int, Arrays] = {}
 
     def of(self, m: int) -> Arrays:
         """Those of a pass over m examples; what the ones before held is overwritten with them."""
         if m not in self._known:
-            self._known[m] = Arrays(self._network, m, memory=self._memory)
+            self._known[m] = Arrays(self._network, m, memory=self._memory, weighted=self._weighted)
         return self._known[m]
 
 
@@ -196,32 +208,40 @@ def forward(parameters: Parameters, arrays: Arrays) -> Array:
 
 
 def losses(arrays: Arrays) -> NDArray[np.float64]:
-    """Each example's loss, into ``arrays.row``, and their sum over each block.
+    """Each example's loss, into ``arrays.row``, and their sum Σ w · loss over each block.
 
     Args:
-        arrays: as ``forward`` left them, with Y filled.
+        arrays: as ``forward`` left them, with Y and w filled.
 
     Returns:
         The sums in float64, (1, 1), or (blocks, 1, 1) for a stack; overwritten by the next call.
+        Those of the weights are in ``arrays.weight``.
     """
-    L = arrays.network.L
+    L, w = arrays.network.L, arrays.w
     arrays.network.output_loss.losses(
         arrays.Z[L], arrays.A[L], arrays.Y, arrays.scratch[L], arrays.row
     )
+    if w is not None:
+        np.copyto(arrays.row_in_double, w)
+        np.matmul(arrays.row_in_double, arrays.ones_in_double, out=arrays.weight)
     np.copyto(arrays.row_in_double, arrays.row)
+    if w is not None:
+        np.multiply(arrays.row_in_double, w, out=arrays.row_in_double)
     return np.matmul(arrays.row_in_double, arrays.ones_in_double, out=arrays.loss)
 
 
 def backward(parameters: Parameters, arrays: Arrays) -> None:
-    """dZ[L] = A[L] − Y and dZ[l-1] = W[l]ᵀ dZ[l] * g[l-1]'(Z[l-1]), for l = L … 2.
+    """dZ[L] = (A[L] − Y) * w and dZ[l-1] = W[l]ᵀ dZ[l] * g[l-1]'(Z[l-1]), for l = L … 2.
 
     Args:
         parameters: those of ``forward``.
-        arrays: as ``forward`` left them, with Y filled; dZ[l] replaces Z[l].
+        arrays: as ``forward`` left them, with Y and w filled; dZ[l] replaces Z[l].
     """
     W, A, dZ = parameters.W, arrays.A, arrays.dZ
     network = parameters.network
     output_gradient(A[network.L], arrays.Y, dZ[network.L])
+    if arrays.w is not None:
+        np.multiply(dZ[network.L], arrays.w, out=dZ[network.L])
     for l in range(network.L, 1, -1):
         product(W[l].mT, *arrays.backward_products[l])  # dA[l-1] = W[l]ᵀ dZ[l], into dZ[l-1]
         network.hidden_activation.times_derivative(dZ[l - 1], A[l - 1], arrays.scratch[l - 1])

@@ -1,0 +1,40 @@
+"""The flag --class-weight: "balanced", or a TOML or JSON file of numbers by the classes' names."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from dist_dnn.errors import InputError
+from dist_dnn.hyperparameters import BALANCED, ClassWeight, read_toml, what_must_be
+
+
+def class_weight(text: str) -> ClassWeight:
+    """What the flag says, with the content of its file in the place of the name.
+
+    Raises:
+        ArgumentTypeError: the file cannot be read, or holds something else.
+    """
+    if text == BALANCED:
+        return BALANCED
+    try:
+        values: Any = read_toml(text, "--class-weight") if Path(text).suffix != ".json" else None
+        if values is None:
+            values = json.loads(Path(text).read_bytes())
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{text}: is no valid JSON: {error}") from None
+    items = values.items() if isinstance(values, dict) else ()
+    wrong = next((each for each in items if what_must_be("class_weight", dict([each]))), None)
+    if wrong is not None:
+        raise argparse.ArgumentTypeError(
+            f"{text}: the weight of class {wrong[0]!r} must be a number not below 0 that fits "
+            f"float32, not {wrong[1]!r}"
+        )
+    if not items:
+        raise argparse.ArgumentTypeError(f'{text}: must hold lines like "class" = 2.5')
+    weights: ClassWeight = values
+    return weights
