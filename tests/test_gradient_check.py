@@ -28,11 +28,15 @@ def case(activation="tanh", loss="cross_entropy", depth=3, m=6):
     return network, rng.standard_normal(network.parameter_count), rng.standard_normal((6, m)), Y
 
 
+WEIGHTS = np.array([[0.5, 0.0, 3.0, 1.0, 0.1, 2.0]])
+
+
+@pytest.mark.parametrize("w", [None, WEIGHTS], ids=["alike", "weighted"])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_every_network_passes(activation, loss, depth):
-    check = gradient_check(*case(activation, loss, depth))
+def test_every_network_passes(activation, loss, depth, w):
+    check = gradient_check(*case(activation, loss, depth), w=w)
     assert check.relative_error < 1e-7
     assert list(check.layer_errors) == list(range(1, depth + 1))
     assert check.layer_errors[check.worst_layer] == max(check.layer_errors.values())
@@ -76,6 +80,8 @@ def test_float32_is_refused(which):
 
 def test_wrong_shapes_are_refused():
     network, parameters, X, Y = case()
+    with pytest.raises(DimensionError, match="w"):
+        gradient_check(network, parameters, X, Y, w=WEIGHTS.T)
     with pytest.raises(DimensionError, match="layer 1"):
         gradient_check(network, parameters, X[1:], Y)
     with pytest.raises(DimensionError, match="flat vector"):

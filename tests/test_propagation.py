@@ -43,9 +43,16 @@ def truth(loss, n_L, m, dtype):
     return np.eye(n_L, dtype=dtype)[:, rng.integers(0, n_L, m)]
 
 
-def one_pass(parameters, X, Y):
+def weights_of(m, dtype=np.float64):
+    """Weights of m examples, (1, m): some are 0, none is 1."""
+    w = np.random.default_rng(m).uniform(0, 5, (1, m)).astype(dtype)
+    w[0, ::3] = 0
+    return w
+
+
+def one_pass(parameters, X, Y, w=None):
     """The loss sum, the loss of each example, Ŷ, and the summed gradients as one vector."""
-    arrays = Arrays.of(parameters.network, X, Y)
+    arrays = Arrays.of(parameters.network, X, Y, w)
     sums = np.empty_like(parameters.vector)
     forward(parameters, arrays)
     loss_sum = losses(arrays).item()
@@ -68,30 +75,31 @@ AUTOGRAD_ACTIVATIONS = {
 }
 
 
-def autograd_loss(W, b, X, Y, activation, loss):
+def autograd_loss(W, b, X, Y, activation, loss, w=1.0):
     """The summed loss by the lecture's formulas, in arrays whose columns are the examples."""
     A = X
     for W_l, b_l in zip(W[:-1], b[:-1], strict=True):
         A = AUTOGRAD_ACTIVATIONS[activation](anp.dot(W_l, A) + b_l)
     Z = anp.dot(W[-1], A) + b[-1]
     if loss == "half_squared_error":
-        return anp.sum((Z - Y) ** 2) / 2
+        return anp.sum(w * (Z - Y) ** 2) / 2
     if loss == "binary_cross_entropy":
         A = 1 / (1 + anp.exp(-Z))
-        return -anp.sum(Y * anp.log(A) + (1 - Y) * anp.log(1 - A))
+        return -anp.sum(w * (Y * anp.log(A) + (1 - Y) * anp.log(1 - A)))
     A = anp.exp(Z) / anp.sum(anp.exp(Z), axis=0, keepdims=True)
-    return -anp.sum(Y * anp.log(A))
+    return -anp.sum(w * Y * anp.log(A))
 
 
+@pytest.mark.parametrize("w", [None, weights_of(7)], ids=["alike", "weighted"])
 @every_network
-def test_loss_and_gradients_equal_autograds(activation, loss, depth):
+def test_loss_and_gradients_equal_autograds(activation, loss, depth, w):
     network, parameters, X, Y = case(activation, loss, depth, m=7)
     W = [parameters.W[l].copy() for l in range(1, depth + 1)]
     b = [parameters.b[l].copy() for l in range(1, depth + 1)]
     expected, (dW, db) = autograd.value_and_grad(
-        lambda both: autograd_loss(*both, X, Y, activation, loss)
+        lambda both: autograd_loss(*both, X, Y, activation, loss, 1.0 if w is None else w)
     )((W, b))
-    loss_sum, _, _, sums = one_pass(parameters, X, Y)
+    loss_sum, _, _, sums = one_pass(parameters, X, Y, w)
     computed = Gradients(network, sums)
     assert loss_sum == pytest.approx(expected, rel=1e-12)
     for l in range(1, depth + 1):
@@ -166,6 +174,30 @@ def test_vectorised_pass_equals_a_loop_over_the_examples(activation, loss, depth
     np.testing.assert_allclose(sums, expected.vector, rtol=1e-10, atol=1e-13)
 
 
+def test_weights_add_up_by_blocks():
+    network = Network((1, 1), loss="half_squared_error")
+    parameters = Parameters(network, np.array([1, 0], np.float32))
+    stack = Arrays(network, 5, 3, weighted=True)
+    stack.X[:], stack.Y[:] = 2, 0
+    stack.w[:] = np.arange(15, dtype=np.float32).reshape(3, 1, 5)
+    forward(parameters, stack)
+    assert losses(stack).ravel().tolist() == [2 * 10, 2 * 35, 2 * 60]
+    assert stack.weight.ravel().tolist() == [10, 35, 60]
+    assert np.all(stack.row == 2)
+    alike = Arrays(network, 5, 3)
+    assert alike.w is None
+    assert np.all(alike.weight == 5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_of_1_change_no_bit(loss):
+    _, parameters, X, Y = case("relu", loss, 3, m=33, dtype=np.float32)
+    alike = one_pass(parameters, X, Y)
+    weighted = one_pass(parameters, X, Y, np.ones((1, 33), np.float32))
+    assert alike[0] == weighted[0]
+    assert all(same_bits(a, b) for a, b in zip(alike[1:], weighted[1:], strict=True))
+
+
 def same_bits(a, b):
     return a.dtype == b.dtype and np.array_equal(
         np.ascontiguousarray(a).view(np.uint8), np.ascontiguousarray(b).view(np.uint8)
@@ -187,9 +219,10 @@ def weights_like(parameters):
     activation=st.sampled_from(sorted(ACTIVATIONS)),
     loss=st.sampled_from(sorted(LOSSES)),
     at_once=st.booleans(),
+    weighted=st.booleans(),
 )
 def test_a_stack_has_the_bits_of_its_blocks(
-    hidden, inputs, outputs, rows, blocks, activation, loss, at_once
+    hidden, inputs, outputs, rows, blocks, activation, loss, at_once, weighted
 ):
     outputs = 1 if LOSSES[loss].one_output else outputs
     network = Network((inputs, *hidden, outputs), activation, loss)
@@ -198,7 +231,11 @@ def test_a_stack_has_the_bits_of_its_blocks(
     Y = truth(loss, outputs, blocks * rows, np.float32).reshape(outputs, blocks, rows)
     Y = Y.swapaxes(0, 1)
 
-    stack = Arrays(network, rows, blocks)
+    w = [None] * blocks
+    stack = Arrays(network, rows, blocks, weighted=weighted)
+    if weighted:
+        w = weights_of(blocks * rows, np.float32).reshape(blocks, 1, rows)
+        stack.w[:] = w
     if at_once:
         undivide(stack, weights_like(parameters), np.random.default_rng(0))
     stack.X[:], stack.Y[:] = X, Y
@@ -213,7 +250,7 @@ def test_a_stack_has_the_bits_of_its_blocks(
         gradients(stack.factors.of_blocks(one), Gradients(network, by_block[one]))
 
     for k in range(blocks):
-        loss_sum, row, output, block_sums = one_pass(parameters, X[k], Y[k])
+        loss_sum, row, output, block_sums = one_pass(parameters, X[k], Y[k], w[k])
         assert same_bits(stack.A[network.L][k], output)
         assert same_bits(stack.row[k], row)
         assert loss_sums[k, 0, 0] == loss_sum
@@ -251,9 +288,9 @@ def test_arrays_do_not_overlap():
     """But those that are said to: dZ[l] is Z[l], and the scratch of one layer that of another."""
     network = Network((3, 5, 2))
     memory = np.zeros(Arrays.size(network, 7), np.float32)
-    arrays = Arrays(network, 7, memory=memory)
+    arrays = Arrays(network, 7, memory=memory, weighted=True)
     apart = [*arrays.A.values(), *arrays.Z.values(), arrays.dZ[2], arrays.Y, arrays.row]
-    apart.append(arrays.scratch[1])
+    apart += [arrays.scratch[1], arrays.w]
     for array in apart:
         array += 1
     assert all(np.all(array == 1) for array in apart)
@@ -270,11 +307,12 @@ def test_losses_add_up_in_float64():
     assert loss_sum == 2**25 + 4096 / 2
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_steady_pass_allocates_no_array(activation, loss):
+def test_a_steady_pass_allocates_no_array(activation, loss, weighted):
     network, parameters, X, Y = case(activation, loss, 3, m=20_000, dtype=np.float32)
-    arrays = Arrays.of(network, X, Y)
+    arrays = Arrays.of(network, X, Y, weights_of(20_000, np.float32) if weighted else None)
     sums = Gradients.zeros(network)
 
     def whole_pass():
