@@ -19,7 +19,6 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.targets import Target
 from dist_dnn.evaluation import SCORES, SPREAD, Evaluation, evaluation_options
 from dist_dnn.model import Model
-from dist_dnn.nn.activations import Array
 from dist_dnn.nn.propagation import Arrays
 from dist_dnn.rounds import Exchange, Options, Rounds, Sizes, Vectors
 from dist_dnn.shards import shard_range
@@ -142,7 +141,11 @@ class Ranking(Evaluation):
         self.unsorted = []
 
     def _add_classes(
-        self, arrays: Arrays, chunk: slice, w: Array | None, sums: NDArray[np.float64]
+        self,
+        arrays: Arrays,
+        chunk: slice,
+        w: NDArray[np.float64] | None,
+        sums: NDArray[np.float64],
     ) -> None:
         super()._add_classes(arrays, chunk, w, sums)
         A, true = arrays.A[self.network.L], self.true[: chunk.stop - chunk.start]

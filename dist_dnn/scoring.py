@@ -16,9 +16,9 @@ from dist_dnn.evaluation import (
     Evaluator,
     Scores,
     class_scores,
+    weighted,
 )
 from dist_dnn.model import Model
-from dist_dnn.nn.activations import Array
 from dist_dnn.nn.propagation import Arrays
 from dist_dnn.ranking import Ranking, auc, doubled, ranked, ranking_options
 from dist_dnn.rounds import Group, Options, Sizes
@@ -48,7 +48,11 @@ class Scoring(Ranking):
         return broadcast, Sizes(sums.single, sums.double + 1 + 3 * K + _matrix_size(K))
 
     def _add_classes(
-        self, arrays: Arrays, chunk: slice, w: Array | None, sums: NDArray[np.float64]
+        self,
+        arrays: Arrays,
+        chunk: slice,
+        w: NDArray[np.float64] | None,
+        sums: NDArray[np.float64],
     ) -> None:
         super()._add_classes(arrays, chunk, w, sums)
         m = chunk.stop - chunk.start
@@ -60,7 +64,7 @@ class Scoring(Ranking):
         if matrix is not None:
             np.add.at(matrix, (true, predicted), 1 if w is None else w)
         logarithms = np.log(self._probabilities_of(arrays, true))
-        sums[LOG_LOSS] -= (logarithms if w is None else logarithms * w).sum()
+        sums[LOG_LOSS] -= weighted(logarithms, w).sum()
 
     def _probabilities_of(self, arrays: Arrays, classes: NDArray[np.int64]) -> NDArray[np.float64]:
         """Each example's probability of a class, as float64, not quite 0 or 1."""
