@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dist_dnn.reporting import Silent
+from dist_dnn.reporting import Progress
 
 PREFIX = "dist_dnn_"
 """What the names of all gauges begin with; before it, Ray puts ``ray_``."""
@@ -30,7 +30,7 @@ DESCRIPTIONS = OF_STEPS | OF_EPOCHS
 """What each gauge tells, by its name without the prefix."""
 
 
-class Gauges(Silent):
+class Gauges(Progress):
     """Remembers what there is to tell of a training.
 
     A step costs it an assignment: whoever asks does the rest, in a thread of his own.

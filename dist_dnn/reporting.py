@@ -1,11 +1,11 @@
-"""What a training reports to while it goes on: whoever it is, nobody, or several at once."""
+"""What a training reports to while it goes on: one, several at once, or nobody."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 
-class Progress(Protocol):
-    """What a training reports to while it goes on."""
+class Progress:
+    """What a training reports to while it goes on; by itself it does nothing about it."""
 
     def begin(self, lines: list[str]) -> None:
         """A new training begins; what there is to say of its columns."""
@@ -26,34 +26,12 @@ class Progress(Protocol):
         """Nothing more will come."""
 
 
-class Silent:
-    """Reports nothing."""
-
-    def begin(self, lines: list[str]) -> None:
-        pass
-
-    def resume(self, step: int) -> None:
-        pass
-
-    def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None:
-        pass
-
-    def step(self, rows: int, loss: float | None, seconds: float) -> None:
-        pass
-
-    def end_epoch(self, metrics: dict[str, Any]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 def together(reports: Sequence[Progress]) -> Progress:
     """What reports to each of these, in this order."""
     return reports[0] if len(reports) == 1 else _Several(reports)
 
 
-class _Several:
+class _Several(Progress):
     def __init__(self, reports: Sequence[Progress]) -> None:
         self._reports = reports
 

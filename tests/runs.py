@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_dnn.model import Model
-from dist_dnn.reporting import Silent
+from dist_dnn.reporting import Progress
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "scripts" / "data" / "digits.parquet"
@@ -20,7 +20,7 @@ After = Callable[..., None]
 """What the fixture ``after`` gives."""
 
 
-class Ending(Silent):
+class Ending(Progress):
     """Does something after so many steps of a training."""
 
     def __init__(self, steps: int, end: Callable[[], object]) -> None:

@@ -32,7 +32,7 @@ from dist_dnn.front.tables import width_of
 from dist_dnn.front.watch import Watch
 from dist_dnn.liveness import own_process
 from dist_dnn.looking import Look, is_silent, look_at
-from dist_dnn.reporting import Silent
+from dist_dnn.reporting import Progress
 from dist_dnn.run_states import BROKEN, DEAD, RUNNING, SILENT, STATES
 from dist_dnn.storage import LocalFolder
 
@@ -646,7 +646,7 @@ def test_a_bar_of_a_run_that_goes_on(
     assert 0 < status["in_epoch"]["loss"] < 9
     told: list[tuple[Any, ...]] = []
 
-    class Told(Silent):
+    class Told(Progress):
         def start_epoch(self, epoch: int, epochs: int, m: int, done: int) -> None:
             told.append((epoch, epochs, m, done))
 
@@ -702,7 +702,7 @@ def test_every_epoch_is_told_once_and_again_after_an_older_checkpoint(folder: Pa
     """The metrics may be ahead of the status, or behind it."""
     told: list[int] = []
 
-    class Told(Silent):
+    class Told(Progress):
         def end_epoch(self, metrics: dict[str, Any]) -> None:
             told.append(metrics["epoch"])
 

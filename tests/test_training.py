@@ -15,7 +15,7 @@ from dist_dnn import Hyperparameters, InputError, train
 from dist_dnn.model import Model
 from dist_dnn.nn.optimizers import OPTIMIZERS
 from dist_dnn.preparation import prepare
-from dist_dnn.reporting import Silent
+from dist_dnn.reporting import Progress
 from dist_dnn.trainer import NoKeeper, Trainer
 from workers.group import Reach, WorkerGroup
 from workers.launch import Settings, run
@@ -37,7 +37,7 @@ def a_training(group: WorkerGroup, given: dict[str, Any]) -> dict[str, Any]:
     trainer = Trainer(group, prepare(group, DIGITS, ("digit",), hyperparameters), hyperparameters)
     losses = []
 
-    class Recorder(Silent):
+    class Recorder(Progress):
         def step(self, rows: int, loss: float, seconds: float) -> None:
             losses.append((rows, loss))
 

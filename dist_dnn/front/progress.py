@@ -7,7 +7,7 @@ from typing import Any
 
 from dist_dnn.errors import InputError
 from dist_dnn.notices import say
-from dist_dnn.reporting import Progress, Silent
+from dist_dnn.reporting import Progress
 
 CHOICES = ("auto", "bar", "lines", "none")
 
@@ -22,10 +22,10 @@ def make_progress(choice: str) -> Progress:
         raise InputError(f"progress must be one of {', '.join(CHOICES)}, not {choice!r}")
     if choice == "auto":
         choice = "bar" if sys.stderr.isatty() else "lines"
-    return {"bar": Bar, "lines": Lines, "none": Silent}[choice]()
+    return {"bar": Bar, "lines": Lines, "none": Progress}[choice]()
 
 
-class Lines(Silent):
+class Lines(Progress):
     """One line an epoch, on standard error."""
 
     def __init__(self) -> None:
