@@ -251,7 +251,7 @@ EXPERIMENT: dict[str, Any] = {"hidden": [8], "batch_size": 32, "epochs": 2, "val
 def test_one_digest_for_any_workers_and_row_groups(tmp_path: Path) -> None:
     table = people(500)
     digests = set()
-    for workers in (0, 1, 2, 3, 8):
+    for workers in (0, 1, 5):
         pq.write_table(table, tmp_path / "people.parquet", row_group_size=37 * (workers + 1))
         digests.add(train(tmp_path / "people.parquet", "y", EXPERIMENT, workers=workers).digest)
     assert len(digests) == 1

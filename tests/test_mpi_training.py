@@ -89,10 +89,11 @@ def test_evaluate_prints_one_object(local: Path) -> None:
 
 def test_predict_writes_the_same_file(local: Path, tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours.parquet", tmp_path / "theirs.parquet"
+    carry = ("--columns", "digit,pixel_3_3")
     command = ("predict", local, DIGITS, "--backend", "mpi", "--out", ours)
-    done = mpirun(3, *DIST_DNN, *command)
+    done = mpirun(3, *DIST_DNN, *command, *carry)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    predictions(local, DIGITS, theirs)
+    predictions(local, DIGITS, theirs, *carry)
     assert ours.read_bytes() == theirs.read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["ours.parquet", "theirs.parquet"]
 
