@@ -17,7 +17,7 @@ from dist_dnn.rounds import Group
 from dist_dnn.shards import CHUNK_ROWS, shard_range
 
 SHARDS = 8
-TASKS = ("binary", "multiclass", "regression")
+TASKS = ("binary", "multiclass", "regression", "several")
 FEATURES = Features(
     (Column("x", 1, "floating"), Column("v", 3, "integer")),
     Standardisation(np.array([0.5, 1, 2, 3]), np.array([2.0, 3, 0, 5])),
@@ -25,15 +25,17 @@ FEATURES = Features(
 
 
 def made_up_model(task: Any) -> Model:
-    """A model of that task on FEATURES, with parameters drawn at random."""
+    """A model of that task, or of several targets, with parameters drawn at random."""
+    one = TargetColumn("y", pa.float32(), 3.0, 2.0)
     target = {
         "binary": Target("binary", (TargetColumn("y", pa.bool_()),), pa.array([False, True])),
         "multiclass": Target(
             "multiclass", (TargetColumn("y", pa.string()),), pa.array(["a", "b", "c"])
         ),
-        "regression": Target("regression", (TargetColumn("y", pa.float32(), 3.0, 2.0),)),
+        "regression": Target("regression", (one,)),
+        "several": Target("regression", (one, TargetColumn("z", pa.int8(), -1.0, 0.1))),
     }[task]
-    network = Network((FEATURES.size, 6, target.outputs), "tanh", LOSS_OF_TASK[task])
+    network = Network((FEATURES.size, 6, target.outputs), "tanh", LOSS_OF_TASK[target.task])
     return Model(network, network.initialize(1), FEATURES, target, SHARDS)
 
 

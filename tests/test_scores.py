@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import predicted
+from numpy.typing import NDArray
 from sklearn import metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
@@ -31,11 +32,19 @@ from workers.local_processes import LocalGroup
 KEYS = ["m", "loss", "accuracy", "log_loss", "auc", "precision", "recall", "f1", "confusion_matrix"]
 
 
-def passing_on(task: Any, width: int, shards: int, type_: Any = None) -> Model:
-    """A model without hidden layers, of which Z[1] is the list x."""
+TARGETS = ("y", "z", "u")
+UNITS = ((2.0, 3.0), (0.0, 1000.0), (-1.0, 0.01))
+
+
+def passing_on(task: Any, width: int, shards: int, *types: Any) -> Model:
+    """A model without hidden layers, of which Z[1] is the list x; the types are of targets."""
     classes = pa.array([f"c{number}" for number in range(max(2, width))])
+    columns = tuple(
+        TargetColumn(name, type_, *unit)
+        for name, type_, unit in zip(TARGETS, types, UNITS, strict=False)
+    )
     target = (
-        Target("regression", (TargetColumn("y", type_ or pa.float64(), 2.0, 3.0),))
+        Target("regression", columns)
         if task == "regression"
         else Target(task, (TargetColumn("y", pa.string()),), classes)
     )
@@ -48,11 +57,12 @@ def passing_on(task: Any, width: int, shards: int, type_: Any = None) -> Model:
     return Model(network, parameters, features, target, shards)
 
 
-def rows(x: Any, y: Any) -> pa.Table:
-    """A table of the lists x (m, width) and the truth y."""
+def rows(x: Any, *truth: Any) -> pa.Table:
+    """A table of the lists x (m, width) and the truth of each target."""
     x = np.asarray(x, np.float64)
     flat: Any = pa.array(x.ravel())
-    return pa.table({"x": pa.FixedSizeListArray.from_arrays(flat, x.shape[1]), "y": y})
+    columns = {"x": pa.FixedSizeListArray.from_arrays(flat, x.shape[1])}
+    return pa.table(columns | dict(zip(TARGETS, truth, strict=False)))
 
 
 def scored(group: WorkerGroup, model: Model, table: pa.Table) -> Scores:
@@ -137,34 +147,57 @@ def test_ties_absent_classes_and_empty_shards(
         check_classes(found, expected_of_classes(model, table, predicted(group, model, table)))
 
 
+NUMBERS = [pa.float32(), pa.float64(), pa.int64(), pa.decimal128(20, 3)]
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     shards=st.integers(1, 9),
     m=st.integers(1, 40),
     offset=st.sampled_from([0.0, 0.1, -1e6]),
     spread=st.sampled_from([0, 1e-3, 1, 1000]),
-    type_=st.sampled_from([pa.float32(), pa.float64(), pa.int64(), pa.decimal128(20, 3)]),
+    types=st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=3),
     seed=st.integers(0, 2**32),
 )
 def test_regression(
-    shards: int, m: int, offset: float, spread: float, type_: Any, seed: int
+    shards: int, m: int, offset: float, spread: float, types: list[Any], seed: int
 ) -> None:
     random = np.random.default_rng(seed)
-    model = passing_on("regression", 1, shards, type_)
-    y = pa.array(offset + spread * random.standard_normal(m)).cast(type_, safe=False)
-    table = rows(random.standard_normal((m, 1)), y)
+    model = passing_on("regression", len(types), shards, *types)
+    drawn = [offset + spread * random.standard_normal(m) for _ in types]
+    y = [pa.array(each).cast(type_, safe=False) for each, type_ in zip(drawn, types, strict=True)]
+    table = rows(random.standard_normal((m, len(types))), *y)
     with InProcessGroup(shards) as group:
         found = scored(group, model, table)
-        guess = predicted(group, model, table)["prediction"].to_numpy().astype(np.float64)
-    truth = y.to_numpy(zero_copy_only=False).astype(np.float64)
+        guess = matrix(predicted(group, model, table).columns)
+    truth = matrix(y)
+    by_target = found.pop("by_target") if len(types) > 1 else {"y": found}
     assert list(found) == ["m", "loss", "rmse", "mae", "r2"]
-    assert found["mae"] == pytest.approx(metrics.mean_absolute_error(truth, guess), rel=1e-12)
-    rmse = metrics.root_mean_squared_error(truth, guess)
-    assert found["rmse"] == pytest.approx(rmse, rel=1e-12)
-    if len(set(truth)) == 1:
-        assert found["r2"] is None
-    else:
-        assert found["r2"] == pytest.approx(metrics.r2_score(truth, guess), rel=1e-9)
+    assert list(by_target) == list(TARGETS[: len(types)])
+    is_constant = (truth == truth[0]).all(axis=0)
+    for name, scikit_learns in (
+        ("rmse", metrics.root_mean_squared_error),
+        ("mae", metrics.mean_absolute_error),
+        ("r2", metrics.r2_score),
+    ):
+        near = {"rel": 1e-9 if name == "r2" else 1e-12}
+        undefined = is_constant & (name == "r2")
+        if undefined.any():
+            assert found[name] is None
+        else:
+            assert found[name] == pytest.approx(scikit_learns(truth, guess), **near)
+        for target, scores in enumerate(by_target.values()):
+            if undefined[target]:
+                assert scores[name] is None
+            else:
+                expected = scikit_learns(truth[:, target], guess[:, target])
+                assert scores[name] == pytest.approx(expected, **near)
+
+
+def matrix(columns: Sequence[Any]) -> NDArray[np.float64]:
+    """Columns of pyarrow as numbers, (rows, columns)."""
+    numbers = [np.asarray(each.to_numpy(zero_copy_only=False), np.float64) for each in columns]
+    return np.stack(numbers, axis=1)
 
 
 M = 20_003
@@ -176,15 +209,16 @@ def in_process() -> Iterator[WorkerGroup]:
         yield group
 
 
-def made_up(task: Any, type_: Any = None) -> tuple[Model, pa.Table]:
+def made_up(task: Any) -> tuple[Model, pa.Table]:
     """Rows of several chunks a shard, some predicted well."""
     random = np.random.default_rng(5)
-    width = 1 if task != "multiclass" else 7
-    model = passing_on(task, width, 8, type_)
+    width = {"binary": 1, "regression": 2, "multiclass": 7}[task]
+    model = passing_on(task, width, 8, *[pa.float64()] * width)
     numbers = random.integers(0, max(2, width), M)
     x = random.standard_normal((M, width))
     if task == "regression":
-        return model, rows(x, pa.array(3 * x[:, 0] + random.standard_normal(M)))
+        y = 3 * x + random.standard_normal((M, width))
+        return model, rows(x, *map(pa.array, y.T))
     x += 2 * (numbers[:, None] == np.arange(width) + (task == "binary"))
     return model, rows(x, pa.array([f"c{number}" for number in numbers]))
 
