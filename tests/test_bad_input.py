@@ -251,6 +251,40 @@ CASES = {
     ),
     "feature twice": Case(train("--features width,width"), ("--features", "'width'")),
     "target as feature": Case(train("--features width,kind"), ("--features", "'kind'")),
+    "target twice": Case(train("--target kind,width,kind"), ("target", "'kind' more than once")),
+    "target without a name": Case(train("--target kind,"), ("target", "a list of such names")),
+    "no second target column": Case(train("--target kind,widht"), ("mean 'width'?",)),
+    "second target as feature": Case(
+        train("--target kind,width --features height,width"), ("--features", "'width'")
+    ),
+    "exclude the second target": Case(
+        train("--target kind,width --exclude width"), ("'width'", "out of --exclude")
+    ),
+    "categorical second target": Case(
+        train("--target kind,width --categorical width"), ("--categorical", "'width'", "no feature")
+    ),
+    "several targets, one of text": Case(
+        train("--target width,name"),
+        ("'name'", "string", "several targets", "numbers"),
+        data(name=["a"] * 40),
+    ),
+    "several targets, one of booleans": Case(
+        train("--target width,flag", workers=2), ("'flag'", "bool"), data(flag=[True] * 40)
+    ),
+    "several targets of classes": Case(
+        train("--target width,kind --task multiclass"), ("--task multiclass", "'width', 'kind'")
+    ),
+    "null in a second target": Case(
+        train("--target kind,width"),
+        ("target column 'width' has a null in row 9",),
+        data(width=values((9, None))),
+    ),
+    "second target too large to standardise": Case(
+        train("--target kind,width"), ("'width'", "too large"), data(width=values((1, 1e300)))
+    ),
+    "no feature beside several targets": Case(
+        train("--target kind,width,height"), ("targets 'kind', 'width', 'height'", "--features")
+    ),
     "no feature left": Case(train(), ("'kind'", "--features"), without("height", "width")),
     "feature of bytes": Case(
         train(), ("data.parquet", "'name'", "binary", "--exclude"), data(name=[b"x"] * ROWS)
@@ -385,6 +419,11 @@ CASES = {
     "test without a column": Case(
         train("--test t.csv"), ("t.csv", "'width'"), text("t.csv", "height,kind\n1,2\n")
     ),
+    "validation column is a second target": Case(
+        train("--target width,held --validation-column held"),
+        ("'held'", "is a target"),
+        data(held=[True] * 40),
+    ),
     "test without target": Case(
         train("--test t.csv"), ("t.csv", "'kind'"), text("t.csv", "height,width\n1,2\n")
     ),
@@ -401,6 +440,10 @@ CASES = {
     "test of nothing": Case(train("--test ''"), ("--test", "a file", "''")),
     "resume with another test": Case(f"{RESUME} --test t.csv", ("test None", "'t.csv'")),
     "stratify nothing": Case(train("--stratify"), ("stratify", "a fraction")),
+    "stratify several targets": Case(
+        train("--target kind,width --stratify --validation 0.1"),
+        ("stratify", "targets 'kind', 'width'", "leave it out\n"),
+    ),
     "stratify numbers": Case(
         train("--task regression --stratify --validation 0.1"), ("stratify", "'kind'", "regression")
     ),
@@ -469,6 +512,12 @@ CASES = {
         train("--config my.toml"), ("my.toml", "epochs", "'3'"), toml("epochs = '3'\n")
     ),
     "target is no text": Case(train("--config my.toml"), ("my.toml", "target"), toml("target = 3")),
+    "target is no list of texts": Case(
+        train("--config my.toml"), ("my.toml", "target", "[1]"), toml("target = [1]")
+    ),
+    "target is an empty list": Case(
+        train("--config my.toml"), ("my.toml", "target", "[]"), toml("target = []")
+    ),
     "invalid but overridden": Case(
         train("--config my.toml --learning-rate 0.1"),
         ("my.toml", "learning_rate", "-1"),
@@ -509,6 +558,9 @@ CASES = {
     "resume another experiment": Case(
         f"{RESUME} --epochs 3 --learning-rate 0.5", ("learning_rate 0.001, not 0.5", "--out")
     ),
+    "resume several targets": Case(
+        f"{RESUME} --epochs 3 --target kind,width", ("'kind'", "['kind', 'width']")
+    ),
     "resume another target": Case(f"{RESUME} --epochs 3 --target width", ("'kind'", "'width'")),
     "resume with other data": Case(
         f"{RESUME} --epochs 3", ("data has changed", "other values"), data(kind=[0, 1] * 20)
@@ -534,6 +586,7 @@ CASES = {
     # describe
     "describe nothing": Case("describe no.csv", ("no.csv", "DATA")),
     "describe without target": Case(f"{DESCRIBE} --target kin", ("'kin'", "mean 'kind'?")),
+    "describe a target twice": Case(f"{DESCRIBE} --target kind,kind", ("'kind' more than once",)),
     "describe no task": Case(f"{DESCRIBE} --target kind --task rank", ("--task", "'rank'")),
     "describe an infinite value": Case(
         DESCRIBE, ("'width'", "infinite", "row 17 of"), data(width=values((17, np.inf)))

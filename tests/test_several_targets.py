@@ -115,13 +115,18 @@ def test_workers_change_no_bit(out: Path, data: Path, tmp_path: Path) -> None:
 
 
 def test_a_list_of_one_is_the_name(data: Path, tmp_path: Path) -> None:
-    for name, target in (("name", "far"), ("list", ["far"])):
-        train(data, target, QUICK, out=tmp_path / name, workers=0)
-    assert what_is_left(tmp_path / "list") == what_is_left(tmp_path / "name")
-    assert config_of(tmp_path / "list")["target"] == "far"
-    described = json.loads((tmp_path / "list" / "features.json").read_text())
-    assert described["target"]["name"] == "far"
+    name = TARGETS[2]  # a text is one column, whatever it contains
+    for out, target in (("name", name), ("list", [name])):
+        train(data, target, QUICK | {"task": "regression"}, out=tmp_path / out, workers=0)
+    left = what_is_left(tmp_path / "name")
+    assert what_is_left(tmp_path / "list") == left
+    assert config_of(tmp_path / "list")["target"] == name
+    assert json.loads(left["features"])["target"]["name"] == name
     assert "by_target" not in json.loads(printed("evaluate", tmp_path / "list", data))
+    quick = ("--workers", 0, "--progress", "none", "--config")
+    config = tmp_path / "list" / "hyperparameters.toml"
+    printed("train", data, "--out", tmp_path / "again", *quick, config)
+    assert what_is_left(tmp_path / "again") == left
 
 
 def config_of(out: Path) -> dict[str, Any]:

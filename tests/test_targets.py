@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dist_dnn.data.deciding import read_target
+from dist_dnn.data.features import Standardisation
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import open_source
 from dist_dnn.data.targets import Target
@@ -406,7 +407,72 @@ def test_large_integers_become_floats_as_in_numpy() -> None:
     assert encode(target, [2**53 + 1]) == [float(2**53)]
 
 
+# Several columns
+
+
+def read_several(task: Any = "auto", **columns: Any) -> Target:
+    return read_target(open_source(pa.table(columns), "people.csv"), tuple(columns), task)
+
+
+def test_several_columns_are_numbers_each_in_its_own_unit() -> None:
+    small, whole = pa.array([0.5, 1.0], pa.float32()), pa.array([7, 9], pa.uint8())
+    target = read_several(y=small, z=whole, u=pa.array([Decimal(1), Decimal(2)]))
+    assert (target.task, target.names, target.outputs) == ("regression", ("y", "z", "u"), 3)
+    target = target.with_units(Standardisation(np.array([0.5, 8, 0]), np.array([2.0, 1, 0])))
+    batch = batch_of(small, whole, pa.array([0.0, 5.0]))
+    encoded = target.encode(batch, np.arange(2), "new.csv")
+    assert encoded.tolist() == [[0.0, -1.0, 0.0], [0.25, 1.0, 5.0]]
+    A = np.array([[0, 0.25], [-1, 1], [0.5, 1.5]], np.float32)
+    given_back = target.given_back(A)
+    assert [each.to_pylist() for each in given_back] == [[0.5, 1.0], [7.0, 9.0], [0.0, 0.0]]
+    assert [each.type for each in given_back] == [pa.float32(), pa.float64(), pa.float64()]
+    again = Target.from_json(json.loads(json.dumps(target.to_json())))
+    assert again.columns == target.columns
+    assert target.in_own_units().encode(batch, np.arange(2), "new.csv").tolist() == [
+        [0.5, 7.0, 0.0],
+        [1.0, 9.0, 5.0],
+    ]
+
+
+def test_of_several_columns_the_flaw_in_the_first_row_is_named() -> None:
+    flawed = {"y": [0.5, 1.5, None], "z": [1.0, NAN, 2.0], "u": [3, None, 5]}
+    line = line_of(lambda: read_several(**flawed))
+    assert line.startswith("target column 'z' has a NaN in row 2 of people.csv; ")
+    target = read_several(y=[0.5], z=[1.0], u=[3])
+    batch = batch_of(*map(pa.array, flawed.values()))
+    line = line_of(lambda: target.encode(batch, np.arange(3) + 10, "new.csv"))
+    assert line.startswith("target column 'z' has a NaN in row 12 of new.csv; ")
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "said"),
+    [
+        (["a", "b"], "auto", ["column 'z'", "string", "several targets", "numbers"]),
+        ([True, False], "regression", ["column 'z'", "bool", "out of --target"]),
+        ([datetime.date(2024, 1, 1)] * 2, "auto", ["column 'z'", "date32"]),
+        ([[1], [2]], "auto", ["column 'z'", "cannot be a target"]),
+        ([1, 2], "binary", ["--task binary", "one column", "targets 'y', 'z'"]),
+        ([1, 2], "multiclass", ["--task multiclass", "leave --task out"]),
+    ],
+)
+def test_several_columns_that_are_none(values: Any, task: str, said: list[str]) -> None:
+    line = line_of(lambda: read_several(task, y=[0.5, 1.5], z=values))
+    for part in said:
+        assert part in line
+
+
 # JSON
+
+
+def test_one_column_is_stored_as_ever() -> None:
+    assert in_unit(read([0.5, 1.5]), 2.0, 4.0).to_json() == {
+        "name": "y",
+        "task": "regression",
+        "type": "double",
+        "classes": None,
+        "mean": 2.0,
+        "deviation": 4.0,
+    }
 
 
 @given(
@@ -436,12 +502,13 @@ def test_json_round_trip_of_regression(mean: float, deviation: float) -> None:
 
 def hostile(values: Any, task: str, change: Callable[[Any], object]) -> Any:
     described = json.loads(json.dumps(read(values, task).to_json()))
-    return change(described) or described
+    changed = change(described)
+    return described if changed is None else changed
 
 
 HOSTILE: dict[str, tuple[Any, str, Callable[[Any], object]]] = {
     "no object": (["a", "b"], "auto", lambda d: [1]),
-    "key missing": (["a", "b"], "auto", lambda d: d.pop("type") and None),
+    "key missing": (["a", "b"], "auto", lambda d: d.pop("type") and d),
     "key too many": (["a", "b"], "auto", lambda d: d.update(more=1)),
     "name": (["a", "b"], "auto", lambda d: d.update(name=None)),
     "task": (["a", "b"], "auto", lambda d: d.update(task="auto")),
@@ -484,6 +551,11 @@ HOSTILE: dict[str, tuple[Any, str, Callable[[Any], object]]] = {
     "deviation": ([0.5, 1.5], "auto", lambda d: d.update(deviation=-1.0)),
     "regression to text": ([0.5, 1.5], "auto", lambda d: d.update(type="string")),
     "regression to classes": ([0.5, 1.5], "auto", lambda d: d.update(classes=[0.5, 1.5])),
+    "list of none": ([0.5, 1.5], "auto", lambda d: []),
+    "list of one": ([0.5, 1.5], "auto", lambda d: [d]),
+    "list of the same": ([0.5, 1.5], "auto", lambda d: [d, d]),
+    "list with classes": (["a", "b"], "auto", lambda d: [d, {**d, "name": "z"}]),
+    "list in a list": ([0.5, 1.5], "auto", lambda d: [[d], {**d, "name": "z"}]),
 }
 
 
