@@ -70,7 +70,7 @@ def serial() -> dict[str, dict[str, Any]]:
     return run(Settings(workers=0), trainings)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("workers", [1, 2, 3, pytest.param(5, marks=pytest.mark.slow), 8])
 def test_no_bit_depends_on_the_workers(workers: int, serial: dict[str, dict[str, Any]]) -> None:
     found = run(Settings(workers=workers), trainings)
     assert found.keys() == EXPERIMENTS.keys()
