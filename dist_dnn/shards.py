@@ -21,7 +21,7 @@ NEIGHBOURS = 4
 that ``assign`` gives."""
 
 CHUNK_ROWS = 1024
-"""Evaluation, prediction and statistics go through a shard in chunks of so many rows."""
+"""Evaluation and prediction go through a shard in chunks of so many rows."""
 
 
 def rows_before(position: int, shard: int, shards: int) -> int:

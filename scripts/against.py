@@ -13,6 +13,7 @@ from own_steps import BATCHES, OwnSteps, Workload
 from peers.process import Peer
 from peers.task import Task
 
+from dist_dnn.data.numbers import Numbers
 from dist_dnn.front.measuring_workers import cores
 from dist_dnn.rounds import Group
 from dist_dnn.shards import batch_slice, epoch_order, shard_range
@@ -52,8 +53,7 @@ def task_of(trainer: Trainer, workload: Workload, workers: int) -> Task:
     table: Any = workload.table()
     hyperparameters, m = workload.hyperparameters, trainer.experiment.m
     X = np.empty((m, workload.layers[0]), np.float32)
-    rows = table["x"].combine_chunks().flatten().to_numpy().reshape(X.shape)
-    trainer.experiment.features.standardisation.apply(rows.astype(np.float64), X)
+    trainer.experiment.features.standardisation.apply(Numbers(table["x"], X.shape[1]), X)
     batches = [
         rows_of_batch(batch, workload.batch_size, m, hyperparameters.shards, hyperparameters.seed)
         for batch in range(BATCHES)

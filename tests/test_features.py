@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dist_dnn.data.categories import Vocabulary
 from dist_dnn.data.columns import Column, choose_columns
 from dist_dnn.data.features import Features, Standardisation
-from dist_dnn.data.numbers import to_matrix
+from dist_dnn.data.numbers import SLAB_NUMBERS, Numbers, check_finite
 from dist_dnn.errors import InputError
 
 NUMERIC_TYPES = [
@@ -123,7 +123,19 @@ def test_no_feature_beside_the_target() -> None:
     assert "'y'" in line
 
 
-# to_matrix
+# Numbers
+
+
+def matrix_of(rows: pa.RecordBatch | pa.Table, columns: tuple[Column, ...]) -> Any:
+    """Columns of numbers side by side, (rows, n), NaN where one is missing."""
+    blocks = []
+    for column in columns:
+        slabs = [*Numbers(rows.column(column.name), column.width).slabs()]
+        assert all(slab.values.dtype == np.float64 for slab in slabs)
+        assert [slab.first for slab in slabs] == [*range(0, rows.num_rows, len(slabs[0].values))]
+        values = [np.where(slab.missing(), np.nan, slab.values) for slab in slabs]
+        blocks.append(np.concatenate(values).reshape(rows.num_rows, -1))
+    return np.concatenate(blocks, axis=1)
 
 
 @pytest.mark.parametrize("type_", NUMERIC_TYPES, ids=str)
@@ -137,10 +149,8 @@ def test_numbers_are_those_of_numpy(type_: Any) -> None:
     batch = pa.record_batch(arrays, ["a", "b"])
     columns = choose_columns(batch.schema, ("y",), passthrough=["a"])
     for start in range(3):
-        matrix = to_matrix(batch.slice(start), columns, np.arange(3), "x")
+        matrix = matrix_of(batch.slice(start), columns)
         expected = np.column_stack([values[:3], values.reshape(3, 2)]).astype(np.float64)[start:]
-        assert matrix.dtype == np.float64
-        assert matrix.flags.c_contiguous
         assert np.array_equal(matrix, expected)
 
 
@@ -150,7 +160,7 @@ def test_dates_and_times_are_seconds(type_: Any, stored: tuple[int, float]) -> N
     integer: Any = pa.int32() if type_.bit_width == 32 else pa.int64()
     values = pa.array([value, None], integer).cast(type_)
     batch = pa.record_batch([values], ["a"])
-    matrix = to_matrix(batch, choose_columns(batch.schema, ("y",)), np.arange(2), "x")
+    matrix = matrix_of(batch, choose_columns(batch.schema, ("y",)))
     assert matrix[0, 0] == seconds
     assert np.isnan(matrix[1, 0])
 
@@ -159,7 +169,7 @@ def test_dates_and_times_are_seconds(type_: Any, stored: tuple[int, float]) -> N
 def test_decimals(make: Callable[[int, int], Any]) -> None:
     values = pa.array([Decimal("1.50"), None, Decimal("-0.07")], pa.decimal128(5, 2))
     batch = pa.record_batch([values.cast(make(5, 2))], ["a"])
-    matrix = to_matrix(batch, choose_columns(batch.schema, ("y",)), np.arange(3), "x")
+    matrix = matrix_of(batch, choose_columns(batch.schema, ("y",)))
     assert matrix[::2, 0].tolist() == [1.5, -0.07]
     assert np.isnan(matrix[1, 0])
 
@@ -168,7 +178,7 @@ def test_decimals(make: Callable[[int, int], Any]) -> None:
 def test_decimals_become_the_nearest_numbers(values: list[Decimal]) -> None:
     batch = pa.record_batch([pa.array(values, pa.decimal128(38, 10))], ["a"])
     columns = choose_columns(batch.schema, ("y",))
-    matrix = to_matrix(batch, columns, np.arange(len(values)), "x")
+    matrix = matrix_of(batch, columns)
     assert matrix[:, 0].tolist() == [float(value) for value in values]
 
 
@@ -189,7 +199,7 @@ def test_what_is_missing_is_nan(values: list[Any], type_: pa.DataType, expected:
     columns = choose_columns(batch.schema, ("y",), passthrough=["x"])
     rows = np.array(expected, float).reshape(len(values), -1)
     for start in range(len(values)):
-        matrix = to_matrix(batch.slice(start), columns, np.arange(len(values)), "x")
+        matrix = matrix_of(batch.slice(start), columns)
         assert np.array_equal(matrix, rows[start:], equal_nan=True)
 
 
@@ -231,7 +241,7 @@ def test_the_first_infinite_value_is_named_whatever_the_chunks(
     def read() -> None:
         for start in range(0, 20, chunk):
             chosen = slice(start, start + chunk)
-            to_matrix(batch.slice(start, chunk), columns, row_numbers[chosen], "people.csv")
+            check_finite(batch.slice(start, chunk), columns, row_numbers[chosen], "people.csv")
 
     infinite = [flaw for flaw in flaws if flaw[2] == "an infinite value"]
     if not infinite:
@@ -242,12 +252,35 @@ def test_the_first_infinite_value_is_named_whatever_the_chunks(
     assert line_of(read).startswith(expected)
 
 
+def test_the_slabs_are_the_same_whatever_the_chunks() -> None:
+    random = np.random.default_rng(0)
+    rows = 2 * SLAB_NUMBERS // 3 + 5
+    pairs = [None if n % 7 == 0 else [n, None if n % 5 == 0 else n] for n in range(rows)]
+    columns: list[Any] = [pa.array(pairs, pa.list_(pa.float64(), 2))]
+    columns.append(pa.array(range(rows), pa.int32(), mask=random.random(rows) < 0.1))
+    for column, width in zip(columns, (2, 1), strict=True):
+        whole = [*Numbers(column, width).slabs()]
+        ends = np.sort(random.integers(0, rows, 9))
+        pieces = [column.slice(*part) for part in zip([0, *ends], np.diff([0, *ends, rows]))]  # noqa: B905
+        for found, expected in zip(
+            Numbers(pa.chunked_array(pieces), width).slabs(), whole, strict=True
+        ):
+            assert found.first == expected.first
+            assert np.array_equal(found.missing(), expected.missing())
+            is_there = ~expected.missing()
+            assert np.array_equal(found.values[is_there], expected.values[is_there])
+
+
 # Standardisation
 
 
+def lists(values: list[list[float]]) -> Numbers:
+    width = len(values[0])
+    return Numbers(pa.array(values, pa.list_(pa.float64(), width)), width)
+
+
 def test_standardisation() -> None:
-    matrix = np.array([[1.0, 5.0, -3.0], [3.0, 5.5, 1e6]])
-    x, out = matrix.copy(), np.empty((2, 3), np.float32)
+    x, out = lists([[1.0, 5.0, -3.0], [3.0, 5.5, 1e6]]), np.empty((2, 3), np.float32)
     deviation = np.array([0.3, 0.0, 7.0])
     Standardisation(np.array([2.0, 5.0, 1.0]), deviation).apply(x, out)
     assert out[:, 1].tolist() == [0, 0]
@@ -257,7 +290,7 @@ def test_standardisation() -> None:
 
 def test_standardisation_into_a_transposed_view() -> None:
     out = np.zeros((2, 3), np.float32)
-    Standardisation(np.zeros(2), np.ones(2)).apply(np.arange(6.0).reshape(3, 2), out.T)
+    Standardisation(np.zeros(2), np.ones(2)).apply(lists([[0, 1], [2, 3], [4, 5]]), out.T)
     assert out.tolist() == [[0, 2, 4], [1, 3, 5]]
 
 

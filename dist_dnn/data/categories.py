@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dist_dnn.data.numbers import to_numpy
+from dist_dnn.data.numbers import in_one, to_numpy
 
 types: Any = pa.types
 
@@ -36,9 +36,14 @@ class Vocabulary:
         return len(self.values) + self.has_null + self.has_other
 
     def places(self, values: Any) -> NDArray[np.int64]:
-        """Which category each value of a pyarrow array is; NONE where it is none; (rows,)."""
+        """Which category each value is of a pyarrow array, or chunked array; NONE where it is none.
+
+        Returns:
+            (rows,)
+        """
         import pyarrow.compute as pc
 
+        values = in_one(values)
         if not types.is_dictionary(values.type) or len(values.dictionary) > len(values):
             values = to_dictionary(values)
         other = self.width - 1 if self.has_other else NONE
@@ -94,5 +99,6 @@ def in_order(texts: set[str], kind: str) -> tuple[str, ...]:
 
 def count(values: Any) -> tuple[Any, NDArray[np.int64]]:
     """The values in what ``to_dictionary`` made, as text, and how many there are of each."""
+    values = in_one(values)
     counts = np.bincount(to_numpy(values.indices.drop_null()), minlength=len(values.dictionary))
     return _texts(values.dictionary), counts

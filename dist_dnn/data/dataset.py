@@ -17,8 +17,14 @@ from dist_dnn.data.weights import ALL_ALIKE, Weights, row_weights, weights_of
 from dist_dnn.errors import InputError
 from dist_dnn.shards import CHUNK_ROWS, shard_range
 
-PIECE_CHUNKS, PIECE_NUMBERS = 16, 2**20
-"""So many chunks are standardised at a time, but no more than have so many numbers, or one."""
+PIECE_ROWS = 2**15
+"""So many rows are measured and standardised at a time; part of the numerics."""
+
+READ_NUMBERS = 2**22
+"""A shard's rows are read by so many numbers at a time, if that makes BATCH_ROWS or more."""
+
+READ_ROWS = 2**17
+"""But by no more rows than that."""
 
 
 class Shard:
@@ -138,16 +144,12 @@ class Dataset:
             description["weight"],
         )
 
-    def pieces(self, shard: int) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
-        """The shard's rows in pieces of some chunks each, with their numbers in the source."""
+    def pieces(self, shard: int) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
+        """The shard's rows in pieces of PIECE_ROWS, with their numbers in the source."""
         table = self.table(shard)
         numbers = self._numbers(shard)
-        width = max(1, sum(column.width for column in self.columns))
-        chunks = min(max(PIECE_NUMBERS // (CHUNK_ROWS * width), 1), PIECE_CHUNKS)
-        rows = chunks * CHUNK_ROWS
-        for first in range(0, len(numbers), rows):
-            batch = _one_batch(table.slice(first, rows))
-            yield batch, numbers[first : first + rows]
+        for first in range(0, len(numbers), PIECE_ROWS):
+            yield table.slice(first, PIECE_ROWS), numbers[first : first + PIECE_ROWS]
 
     def table(self, shard: int) -> pa.Table:
         """The shard's rows as they were read; columns of categories each with one dictionary."""
@@ -168,7 +170,7 @@ class Dataset:
 
     def weights(
         self,
-        batch: pa.RecordBatch,
+        batch: pa.RecordBatch | pa.Table,
         numbers: NDArray[np.int64],
         target: Target,
         encoded: NDArray[Any] | None = None,
@@ -234,13 +236,18 @@ class Dataset:
     def _numbers(self, shard: int) -> NDArray[np.int64]:
         return self.rows.numbers(*shard_range(self.rows.count, shard, self.shards))
 
+    def _read_rows(self) -> int:
+        """How many rows are read at a time."""
+        width = 1 + sum(column.width for column in self.columns)
+        return min(max(BATCH_ROWS, READ_NUMBERS // width), READ_ROWS)
+
     def _read(self, shard: int) -> pa.Table:
         schema = pa.schema([self.source.schema.field(name) for name in self.names])
         first, stop = shard_range(self.rows.count, shard, self.shards)
         # Shards are read in their order, mostly: what is before them in a file is decoded once.
-        reader = self._reader or Reader(self, BATCH_ROWS)
+        reader = self._reader or Reader(self, self._read_rows())
         self._reader = reader if stop < self.rows.count else None
-        table = pa.Table.from_batches(reader.batches(first, stop), schema).combine_chunks()
+        table = pa.Table.from_batches(reader.batches(first, stop), schema)
         for column in self.columns:
             if column.is_category:  # which are strings, mostly, and then take little memory
                 place = table.column_names.index(column.name)

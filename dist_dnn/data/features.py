@@ -1,7 +1,7 @@
 """The columns as they fill X, with what was measured of them; stored with the model."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, get_args
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from dist_dnn.data.categories import Vocabulary
 from dist_dnn.data.columns import Column, Kind, Treatment, column_of, is_like, missing_column
-from dist_dnn.data.numbers import column_at, to_matrix
+from dist_dnn.data.numbers import Numbers, check_finite, column_at
 from dist_dnn.data.sources import type_name
 from dist_dnn.errors import InputError
 
-SLAB_NUMBERS = 2**15
-"""So many numbers, which fit in a core's cache, are standardised at a time."""
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number of float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,29 +28,54 @@ class Standardisation:
     deviation: NDArray[np.float64]
 
     def apply(
-        self,
-        matrix: NDArray[np.float64],
-        out: NDArray[np.float32],
-        moves: Sequence[tuple[slice, slice]] = ((slice(None), slice(None)),),
-    ) -> None:
-        """Write (x − mean) / deviation to ``out``, and 0 for a constant column.
+        self, numbers: Numbers, out: NDArray[np.float32], missing: NDArray[np.float64] | float = 0
+    ) -> bool:
+        """Write (x − mean) / deviation to ``out``, and 0 for a constant number.
 
         Args:
-            matrix: (rows, n); it is used as working memory.
-            out: (rows, n or more). What float32 cannot hold becomes infinite in it.
-            moves: which numbers of a row go where in a row of ``out``.
+            numbers: of rows that have n each.
+            out: (rows,) where n is 1, or (rows, n). What float32 cannot hold becomes infinite.
+            missing: what takes the place of a missing number, (n,).
+
+        Returns:
+            Whether all is finite.
         """
         is_constant = self.deviation == 0
         divisor = np.where(is_constant, 1, self.deviation)
-        rows = max(1, SLAB_NUMBERS // max(1, len(divisor)))
-        with np.errstate(over="ignore"):
-            for first in range(0, len(matrix), rows):
-                slab = matrix[first : first + rows]
-                slab -= self.mean
-                slab /= divisor
-                slab[:, is_constant] = 0
-                for numbers, places in moves:
-                    out[first : first + rows, places] = slab[:, numbers]
+        is_finite = True
+        with np.errstate(over="ignore", invalid="ignore"):
+            for slab in numbers.slabs():
+                result = slab.values - self.mean
+                result /= divisor
+                if slab.is_null is not None or not _is_held(result):
+                    np.copyto(result, missing, where=slab.missing())
+                    if not _is_held(result):
+                        is_held = (np.abs(result) <= LARGEST) | is_constant
+                        is_finite &= bool(is_held.all()) and not slab.is_infinite()
+                if is_constant.any():
+                    np.copyto(result, 0, where=is_constant)
+                out[slab.first : slab.first + len(result)] = result
+        return is_finite
+
+
+def _is_held(result: NDArray[np.float64]) -> bool:
+    """Whether float32 surely holds all numbers, none of which is NaN; for most it does."""
+    return bool(np.vdot(result, result) <= LARGEST)
+
+
+class NumbersAt(NamedTuple):
+    """Where a column of numbers is.
+
+    Attributes:
+        numbers: among the numbers of a row, each of which has a mean.
+        places: in a row of X.
+        indicators: (place in a row of X, which number of the column) of each.
+    """
+
+    column: Column
+    numbers: slice
+    places: slice
+    indicators: tuple[tuple[int, int], ...]
 
 
 class Layout(NamedTuple):
@@ -58,14 +83,12 @@ class Layout(NamedTuple):
 
     Attributes:
         widths: how many rows of X each column fills.
-        moves: which numbers of a row of ``to_matrix`` go where.
-        indicators: where it is written which of these numbers are missing.
+        numbers: where the columns of numbers are.
         categories: where the categories of which column are.
     """
 
     widths: list[int]
-    moves: list[tuple[slice, slice]]
-    indicators: list[tuple[int, int]]
+    numbers: list[NumbersAt]
     categories: list[tuple[slice, Column, Vocabulary]]
 
 
@@ -121,7 +144,7 @@ class Features:
     @cached_property
     def layout(self) -> Layout:
         """Where everything is in a row of X."""
-        layout = Layout([], [], [], [])
+        layout = Layout([], [], [])
         vocabularies = iter(self.vocabularies)
         start = number = 0
         for column in self.columns:
@@ -130,41 +153,49 @@ class Features:
                 width = vocabulary.width
                 layout.categories.append((slice(start, start + width), column, vocabulary))
             else:
-                stop = number + column.width
-                _add_move(layout.moves, number, start, column.width)
-                own = [each for each in self.indicators if number <= each < stop]
-                first = start + column.width
-                layout.indicators.extend((first + place, each) for place, each in enumerate(own))
-                width, number = column.width + len(own), stop
+                own = slice(number, number + column.width)
+                with_indicator = [each for each in self.indicators if number <= each < own.stop]
+                places = slice(start, start + column.width)
+                indicators = tuple(
+                    (places.stop + place, each - number)
+                    for place, each in enumerate(with_indicator)
+                )
+                layout.numbers.append(NumbersAt(column, own, places, indicators))
+                width, number = column.width + len(indicators), own.stop
             layout.widths.append(width)
             start += width
         return layout
 
     def fill(
         self,
-        batch: pa.RecordBatch,
+        rows: pa.RecordBatch | pa.Table,
         row_numbers: NDArray[np.int64],
         where: str,
         out: NDArray[np.float32],
     ) -> None:
-        """Write the columns of a batch to ``out`` (rows, n[0]) as X has them; see ``to_matrix``.
+        """Write the columns of some rows to ``out`` (rows, n[0]) as X has them.
+
+        Args:
+            row_numbers: (rows,), counted from 0 in the whole source, for messages.
+            where: what messages call the source.
 
         Raises:
-            InputError: a value that cannot be used, or is too large when standardised.
+            InputError: an infinite value, or one that is too large when standardised; of several
+                the one in the first row, in the first column there.
         """
-        layout = self.layout
-        matrix = to_matrix(batch, self.number_columns, row_numbers, where)
-        missing = np.isnan(matrix)
-        if missing.any():
-            np.copyto(matrix, self.standardisation.mean, where=missing)
-        self._applied.apply(matrix, out, layout.moves)
-        for place, number in layout.indicators:
-            out[:, place] = missing[:, number]
-        for places, column, vocabulary in layout.categories:
-            vocabulary.fill(batch.column(column.name), out[:, places])
-        if not all(np.isfinite(out[:, places]).all() for _, places in layout.moves):
+        is_finite = True
+        for at, (standardisation, missing) in zip(self.layout.numbers, self._applied, strict=True):
+            numbers = Numbers(rows.column(at.column.name), at.column.width)
+            places = at.places if at.column.width > 1 else at.places.start
+            is_finite &= standardisation.apply(numbers, out[:, places], missing)
+            if at.indicators:
+                _fill_indicators(numbers, at, out)
+        for places, column, vocabulary in self.layout.categories:
+            vocabulary.fill(rows.column(column.name), out[:, places])
+        if not is_finite:
+            check_finite(rows, self.number_columns, row_numbers, where)
             row, number = np.argwhere(~np.isfinite(out))[0]
-            column = column_at(self.columns, layout.widths, int(number))
+            column = column_at(self.columns, self.layout.widths, int(number))
             raise InputError(
                 f"column {column.name!r} has a value in row "
                 f"{row_numbers[row] + 1} of {where} that is too far from those trained on to "
@@ -172,16 +203,21 @@ class Features:
             )
 
     @cached_property
-    def _applied(self) -> Standardisation:
-        """The standardisation that leaves what is passed through as it is."""
-        is_plain = np.repeat(
-            [column.treatment == "passthrough" for column in self.number_columns],
-            [column.width for column in self.number_columns],
-        ).astype(np.bool_)
-        given = self.standardisation
-        return Standardisation(
-            np.where(is_plain, 0, given.mean), np.where(is_plain, 1, given.deviation)
-        )
+    def _applied(self) -> list[tuple[Standardisation, NDArray[np.float64]]]:
+        """Of each column of numbers: how it is standardised, and what missing ones become.
+
+        What is passed through is left as it is, and a missing number becomes the mean all the same.
+        """
+        applied = []
+        for at in self.layout.numbers:
+            mean = self.standardisation.mean[at.numbers]
+            deviation = self.standardisation.deviation[at.numbers]
+            if at.column.treatment == "passthrough":
+                plain = Standardisation(np.zeros(len(mean)), np.ones(len(mean)))
+                applied.append((plain, mean))
+            else:
+                applied.append((Standardisation(mean, deviation), np.zeros(len(mean))))
+        return applied
 
     def check_schema(self, schema: pa.Schema, name: str) -> None:
         """Check that another table has the columns.
@@ -259,16 +295,12 @@ class Features:
         return cls(columns, Standardisation(mean, deviation), tuple(indicators), vocabularies)
 
 
-def _add_move(moves: list[tuple[slice, slice]], number: int, place: int, width: int) -> None:
-    """Add to what goes where; what follows the last in both is one with it."""
-    if moves and (moves[-1][0].stop, moves[-1][1].stop) == (number, place):
-        number, place, width = (
-            moves[-1][0].start,
-            moves[-1][1].start,
-            width + moves[-1][0].stop - moves[-1][0].start,
-        )
-        moves.pop()
-    moves.append((slice(number, number + width), slice(place, place + width)))
+def _fill_indicators(numbers: Numbers, at: NumbersAt, out: NDArray[np.float32]) -> None:
+    """Write 1 where a number is missing that has an indicator, else 0."""
+    for slab in numbers.slabs():
+        missing = slab.missing().reshape(len(slab.values), -1)
+        for place, number in at.indicators:
+            out[slab.first : slab.first + len(missing), place] = missing[:, number]
 
 
 ColumnRead = tuple[Column, list[int], Vocabulary | None]

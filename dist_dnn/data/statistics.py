@@ -1,7 +1,7 @@
 """Means and deviations of the training rows, in two rounds over the shards, in float64."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from dist_dnn.data.columns import Column
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.features import Standardisation
-from dist_dnn.data.numbers import to_matrix
+from dist_dnn.data.numbers import Numbers, Slab, check_finite
 from dist_dnn.rounds import Exchange, Group, Options, Rounds, ShardTask, Sizes, Vectors
-from dist_dnn.shards import CHUNK_ROWS
 
 SUMS, DEVIATIONS = range(2)
 """The positions of the two rounds."""
@@ -23,7 +22,8 @@ class Statistics(ShardTask):
     What is missing counts in neither. Each shard also passes on, in round SUMS, the first value
     that it has of each number, by its bits, of which the driver makes a value. In a constant
     column it is that of all rows; round DEVIATIONS counts the rows that differ from it: where none
-    does, the column is constant, whatever rounding makes of its deviation.
+    does, the column is constant, whatever rounding makes of its deviation. What is added does not
+    depend on where the shard's rows were read from: each column goes by slabs of fixed rows.
 
     Options: dataset, columns (lists of the values of Column), n numbers in a row.
     Broadcast (round DEVIATIONS): n means, n values. Sums: PARTS times n, or twice.
@@ -48,42 +48,63 @@ class Statistics(ShardTask):
     def shard_sums(self, shard: int, position: tuple[int, ...], sums: Vectors) -> None:
         sums.double[:] = 0
         parts = sums.double.reshape(self.PARTS, -1)
-        for batch, rows in self.dataset.pieces(shard):
-            piece = to_matrix(batch, self.columns, rows, self.dataset.source.name)
-            for first in range(0, len(piece), CHUNK_ROWS):
-                matrix = piece[first : first + CHUNK_ROWS]
-                missing = np.isnan(matrix)
-                if position == (SUMS,):
-                    _add_sums(matrix, missing, parts)
-                else:
-                    self._add_deviations(matrix, missing, parts)
-
-    def _add_deviations(
-        self, matrix: NDArray[np.float64], missing: NDArray[np.bool_], parts: NDArray[np.float64]
-    ) -> None:
-        mean, value = np.split(self.exchange.broadcast.double, 2)
-        total, differing = parts[:2]
-        differing += ((matrix != value) & ~missing).sum(axis=0)
-        matrix -= mean
-        matrix *= matrix
-        matrix[missing] = 0
-        total += matrix.sum(axis=0)
+        means, values = np.split(self.exchange.broadcast.double, 2)
+        for table, rows in self.dataset.pieces(shard):
+            start = 0
+            for column in self.columns:
+                own = slice(start, start + column.width)
+                start = own.stop
+                for slab in Numbers(table.column(column.name), column.width).slabs():
+                    if position == (SUMS,):
+                        if not _add_sums(slab, parts[:, own]):
+                            check_finite(table, self.columns, rows, self.dataset.source.name)
+                    else:
+                        _add_deviations(slab, means[own], values[own], parts[:2, own])
 
 
-def _add_sums(
-    matrix: NDArray[np.float64], missing: NDArray[np.bool_], parts: NDArray[np.float64]
-) -> None:
+def _add_sums(slab: Slab, parts: NDArray[np.float64]) -> bool:
+    """Add what round SUMS is about; whether the sums are finite."""
     total, absent, upper, lower, shards = parts
+    sums, missing = _sum_present(slab, slab.values)
+    total += sums
+    if missing is not None:
+        absent += missing.sum(axis=0)
     if not shards.all():
-        first = missing.argmin(axis=0), np.arange(matrix.shape[1])
-        is_new = (shards == 0) & ~missing[first]
-        bits = (matrix[first] + 0.0).view(np.uint64)  # −0.0 is no other value than 0.0
+        values = slab.values.reshape(len(slab.values), -1)
+        first = np.zeros(len(shards), np.int64)
+        is_new = shards == 0
+        if missing is not None:
+            is_there = ~missing.reshape(values.shape)
+            first, is_new = is_there.argmax(axis=0), is_new & is_there.any(axis=0)
+        bits = (values[first, np.arange(len(shards))] + 0.0).view(np.uint64)  # −0.0 is 0.0
         upper[is_new] = (bits >> np.uint64(32))[is_new]
         lower[is_new] = (bits & np.uint64(2**32 - 1))[is_new]
         shards[is_new] = 1
-    matrix[missing] = 0
-    absent += missing.sum(axis=0)
-    total += matrix.sum(axis=0)
+    return bool(np.isfinite(sums).all())
+
+
+def _add_deviations(
+    slab: Slab, mean: NDArray[np.float64], value: NDArray[np.float64], parts: NDArray[np.float64]
+) -> None:
+    """Add what round DEVIATIONS is about."""
+    total, differing = parts
+    squares = slab.values - mean
+    squares *= squares
+    sums, missing = _sum_present(slab, squares)
+    total += sums
+    if not differing.all():
+        differs = slab.values != value
+        differing += (differs if missing is None else differs & ~missing).sum(axis=0)
+
+
+def _sum_present(slab: Slab, terms: NDArray[np.float64]) -> tuple[Any, NDArray[np.bool_] | None]:
+    """The sum over the rows of what is computed of a slab but where it is missing, and where."""
+    if slab.is_null is None:
+        sums = terms.sum(axis=0)
+        if np.isfinite(sums).all():  # so that no NaN is among them
+            return sums, None
+    missing = slab.missing()
+    return np.where(missing, 0, terms).sum(axis=0), missing
 
 
 class Measured(NamedTuple):

@@ -127,9 +127,9 @@ class Target:
         return replace(self, columns=tuple(columns))
 
     def encode(
-        self, batch: pa.RecordBatch, row_numbers: NDArray[np.int64], where: str
+        self, rows: pa.RecordBatch | pa.Table, row_numbers: NDArray[np.int64], where: str
     ) -> NDArray[Any]:
-        """The columns in a record batch as numbers.
+        """The columns in some rows as numbers.
 
         Args:
             row_numbers: (rows,), counted from 0 in the whole source, for messages.
@@ -143,7 +143,7 @@ class Target:
             InputError: a type that cannot be compared with the one trained on; a null, NaN or
                 infinite value, or a class that training did not see: the first of them.
         """
-        values = [comparable(batch.column(name)) for name in self.names]
+        values = [comparable(rows.column(name)) for name in self.names]
         for column, each in zip(self.columns, values, strict=True):
             column.check_type(each.type, where)
         flawed = first_flawed(self.names, values)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from dist_dnn.data.numbers import first_flaw, to_numpy
+from dist_dnn.data.numbers import first_flaw, in_one, to_numpy
 from dist_dnn.data.sources import type_name
 from dist_dnn.errors import InputError
 
@@ -26,7 +26,8 @@ def comparable_type(type_: Any) -> Any:
 
 
 def comparable(values: Any) -> Any:
-    """The values of an array in their ``comparable_type``."""
+    """The values of an array, or chunked array, in their ``comparable_type``: an array."""
+    values = in_one(values)
     if types.is_dictionary(values.type):
         values = values.dictionary_decode()
     type_ = comparable_type(values.type)

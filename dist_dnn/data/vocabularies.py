@@ -33,7 +33,7 @@ class Candidates(Gathering):
         least = least_count(self.options["min_frequency"], table.num_rows)
         frequent = []
         for name in self.options["names"]:
-            texts, counts = count(table.column(name).combine_chunks())
+            texts, counts = count(table.column(name))
             frequent.append(texts.filter(pa.array(counts >= least)).to_pylist())
         return json.dumps(frequent).encode()
 
@@ -59,7 +59,7 @@ class Counts(ShardTask):
         table = self.datasets[self.options["dataset"]].table(shard)
         done = 0
         for name, vocabulary in zip(self.options["names"], self.vocabularies, strict=True):
-            places = vocabulary.places(table.column(name).combine_chunks()) + 1  # NONE becomes 0
+            places = vocabulary.places(table.column(name)) + 1  # NONE becomes 0
             counts = np.bincount(places, minlength=vocabulary.width + 1)[1:]
             sums.double[done : done + vocabulary.width] = counts
             done += vocabulary.width

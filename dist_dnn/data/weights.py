@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dist_dnn.data.columns import missing_column
-from dist_dnn.data.numbers import first_flaw, to_numpy
+from dist_dnn.data.numbers import first_flaw, in_one, to_numpy
 from dist_dnn.data.sources import type_name
 from dist_dnn.errors import InputError
 
@@ -69,7 +69,7 @@ def check_weight_column(schema: pa.Schema, name: str, where: str) -> None:
 def row_weights(
     values: Any, name: str, row_numbers: NDArray[np.int64], where: str
 ) -> NDArray[np.float64]:
-    """A column of weights, a pyarrow array, as numbers (rows,).
+    """A column of weights, a pyarrow array or chunked array, as numbers (rows,).
 
     Args:
         name: of the column.
@@ -79,6 +79,7 @@ def row_weights(
     Raises:
         InputError: a null, NaN, infinite or negative value, or one that float32 does not hold.
     """
+    values = in_one(values)
     flaw = first_flaw(values)
     sound = values if flaw is None else values.slice(0, flaw.row)
     weights = to_numpy(sound.cast(pa.float64(), safe=False))
