@@ -190,6 +190,7 @@ def test_decimals_become_the_nearest_numbers(values: list[Decimal]) -> None:
         ([[1, 2], None, [None, 3]], pa.list_(pa.int64(), 2), [1, 2, np.nan, np.nan, np.nan, 3]),
         ([[1, 2], [3, float("nan")]], pa.list_(pa.float32(), 2), [1, 2, 3, np.nan]),
         ([[True, None], None], pa.list_(pa.bool_(), 2), [1, np.nan, np.nan, np.nan]),
+        ([[1.5], None, [None]], pa.list_(pa.float32(), 1), [1.5, np.nan, np.nan]),
         ([np.float16(1), None], pa.float16(), [1, np.nan]),
         ([None, None], pa.null(), [np.nan, np.nan]),
     ],

@@ -28,8 +28,8 @@ class Slab(NamedTuple):
 
     Attributes:
         first: the first of them.
-        values: float64 (rows,), or (rows, width) where the column has lists; not to be written.
-            What is null is any number.
+        values: float64 (rows,), or (rows, width) of lists of more than one number; not to be
+            written. What is null is any number.
         is_null: of the same shape; None where nothing is null.
     """
 
@@ -104,11 +104,12 @@ def _joined(parts: Sequence[_Chunk]) -> _Chunk:
 def _chunk(values: Any) -> _Chunk:
     if not types.is_fixed_size_list(values.type):
         return _Chunk(_seconds_or_numbers(values), _nulls(values) if values.null_count else None)
-    shape = len(values), values.type.list_size
-    inner = values.values.slice(values.offset * shape[1], shape[0] * shape[1])
+    rows, width = len(values), values.type.list_size
+    shape = (rows, width) if width > 1 else (rows,)
+    inner = values.values.slice(values.offset * width, rows * width)
     is_null = _nulls(inner).reshape(shape) if inner.null_count else None
     if values.null_count:
-        of_lists = np.repeat(_nulls(values), shape[1]).reshape(shape)
+        of_lists = np.repeat(_nulls(values), width).reshape(shape)
         is_null = of_lists if is_null is None else is_null | of_lists
     return _Chunk(_seconds_or_numbers(inner).reshape(shape), is_null)
 
