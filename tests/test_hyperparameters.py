@@ -356,19 +356,19 @@ def test_toml_that_cannot_be_read(tmp_path: Path) -> None:
 def test_flags_override_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, "target = 'kind'\nepochs = 3\nhidden = [8]\nlearning_rate = 1\n")
 
-    def experiment(*given: Any) -> tuple[str | None, Hyperparameters]:
+    def experiment(*given: Any) -> tuple[tuple[str, ...] | None, Hyperparameters]:
         target, values = read_experiment(*given)
         return target, Hyperparameters.from_mapping(values, "test")
 
     assert experiment(path, None, {}) == (
-        "kind",
+        ("kind",),
         Hyperparameters(epochs=3, hidden=(8,), learning_rate=1.0),
     )
-    assert experiment(path, "price", {"epochs": 5, "hidden": ()}) == (
-        "price",
+    assert experiment(path, ("price",), {"epochs": 5, "hidden": ()}) == (
+        ("price",),
         Hyperparameters(epochs=5, hidden=(), learning_rate=1.0),
     )
-    assert experiment(None, "price", {"seed": 5}) == ("price", Hyperparameters(seed=5))
+    assert experiment(None, ("price",), {"seed": 5}) == (("price",), Hyperparameters(seed=5))
     assert experiment(None, None, {"seed": 5}) == (None, Hyperparameters(seed=5))
 
 
@@ -395,7 +395,7 @@ def test_the_schedule_runs_to_its_own_epochs() -> None:
             {"optimizer": "sgd"},
             r"my\.toml with the command line: momentum is a setting of .*, not of sgd: ",
         ),
-        ("target = ['kind']", {}, r"my\.toml: target must be the name of a column"),
+        ("target = 3", {}, r"my\.toml: target must be the name of a column"),
     ],
 )
 def test_a_file_must_be_good_by_itself(

@@ -71,9 +71,9 @@ def test_a_workers_memory_is_what_it_must_be(local: LocalGroup) -> None:
     for process, each in zip(local.processes, memory, strict=True):
         held = len(process.held)
         assert each["vectors"] <= (3 + math.ceil(math.log2(held))) * parameters
-        # A, Z and dZ[L], Y, and as much again as the largest layer, and a number each
+        # A, Z and dZ[L], Y, and as much again as the largest layer, and each one's loss and weight
         rows = held * 400 // 8
-        assert each["activations"] <= 4 * rows * (20 + 2 * (50 + 30) + 4 * 3 + 1 + 50) + 64 * 20
+        assert each["activations"] <= 4 * rows * (20 + 2 * (50 + 30) + 4 * 3 + 2 + 50) + 64 * 20
         assert each["peak"] > each["data"] + each["vectors"] + each["activations"]
 
 
