@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dist_dnn.data.class_weights import check_total, weight_classes
+from dist_dnn.data.class_weights import Counted, counted, weight_classes
 from dist_dnn.data.columns import Column, choose_columns, missing_column
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.deciding import read_target
@@ -75,14 +75,14 @@ def prepare(
     dataset = Dataset(source, rows, columns, targets, group.shards, weight)
     group.load(TRAINING, dataset)
     target = weight_classes(group, TRAINING, target, hyperparameters.class_weight)
-    check_total(group, TRAINING, target, weight, f"the rows to train on in {source.name}")
-    measured, target = _fit(group, columns, target, rows.count, hyperparameters)
+    size = counted(group, TRAINING, dataset, target, f"the rows to train on in {source.name}")
+    measured, target = _fit(group, columns, target, size, hyperparameters)
     features = measured.features
     origins = {TRAINING: dataset.origin()}
     if held_out is not None:
         validated = Dataset(source, held_out, columns, targets, group.shards, weight)
         group.load(VALIDATION, validated)
-        check_total(group, VALIDATION, target, weight, f"the rows held out of {source.name}")
+        counted(group, VALIDATION, validated, target, f"the rows held out of {source.name}")
         origins[VALIDATION] = validated.origin()
     if others is not None:
         validated = load_rows(group, VALIDATION, others, features, target, weight)
@@ -143,7 +143,7 @@ def load_rows(
     rows = Rows.all(source.rows)
     dataset = Dataset(source, rows, features.columns, target.names, group.shards, weight)
     group.load(name, dataset)
-    check_total(group, name, target, weight, source.name)
+    counted(group, name, dataset, target, source.name)
     return dataset
 
 
@@ -182,7 +182,7 @@ def _fit(
     group: Group,
     columns: tuple[Column, ...],
     target: Target,
-    m: int,
+    size: Counted,
     hyperparameters: Hyperparameters,
 ) -> tuple[Fit, Target]:
     """What the training rows make of the features, and of the targets of a regression."""
@@ -191,9 +191,10 @@ def _fit(
         group,
         TRAINING,
         columns,
-        m,
+        size,
         hyperparameters.min_frequency,
         hyperparameters.max_categories,
         tuple(Column(name, 1, "floating") for name in target.names) if is_regression else (),
+        target,
     )
     return measured, target.with_units(measured.others) if is_regression else target

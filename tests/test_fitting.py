@@ -15,12 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dist_dnn.data.class_weights import Counted
 from dist_dnn.data.columns import choose_columns
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.fitting import Fit, fit
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import open_source
-from dist_dnn.data.vocabularies import least_count
+from dist_dnn.data.vocabularies import least_weight
 from dist_dnn.front.api import train
 from dist_dnn.gathering import WINDOW_BYTES
 from dist_dnn.model import Model
@@ -72,7 +73,7 @@ def fitted(
     rows = Rows.kept(source.rows, 0, validation) if validation else Rows.all(source.rows)
     dataset = Dataset(source, rows, columns, (), SHARDS)
     group.load("made up", dataset)
-    return fit(group, "made up", columns, rows.count, least, most), dataset
+    return fit(group, "made up", columns, Counted(rows.count, rows.count), least, most), dataset
 
 
 def is_missing(value: Any) -> bool:
@@ -202,7 +203,7 @@ def test_a_constant_column_is_known_by_its_bits(value: float, missing: tuple[int
     ("part", "rows", "least"), [(0.001, 0, 1), (0.001, 1000, 2), (0.25, 8, 2), (0.25, 9, 3)]
 )
 def test_the_least_count(part: float, rows: int, least: int) -> None:
-    assert least_count(part, rows) == least
+    assert math.ceil(least_weight(part, rows)) == least
 
 
 def test_values_that_fill_many_windows(groups: list[Group]) -> None:

@@ -97,8 +97,15 @@ def in_order(texts: set[str], kind: str) -> tuple[str, ...]:
     return tuple(sorted(texts, key=float)) if kind == "floating" else tuple(sorted(texts))
 
 
-def count(values: Any) -> tuple[Any, NDArray[np.int64]]:
-    """The values in what ``to_dictionary`` made, as text, and how many there are of each."""
+def count(values: Any, weights: NDArray[np.float64] | None = None) -> tuple[Any, NDArray[Any]]:
+    """The values in what ``to_dictionary`` made, as text, and how many there are of each.
+
+    Args:
+        weights: of the rows, which are added up instead, if given.
+    """
     values = in_one(values)
-    counts = np.bincount(to_numpy(values.indices.drop_null()), minlength=len(values.dictionary))
+    indices = values.indices
+    if weights is not None and indices.null_count:
+        weights = weights[to_numpy(indices.is_valid())]
+    counts = np.bincount(to_numpy(indices.drop_null()), weights, len(values.dictionary))
     return _texts(values.dictionary), counts

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,23 @@ from dist_dnn.hyperparameters import BALANCED, ClassWeight, suggestion
 from dist_dnn.rounds import Exchange, Group, Options, ShardTask, Sizes, Vectors
 
 
-class Totals(ShardTask):
-    """One round: adds the weights of the rows of each class; those of a regression as one.
+class Counted(NamedTuple):
+    """What rows count.
 
-    Options: dataset, target (its JSON). Sums: a total for each class.
+    Attributes:
+        rows: how many count at all, with a weight above 0.
+        weight: the sum of their weights.
+    """
+
+    rows: int
+    weight: float
+
+
+class Totals(ShardTask):
+    """One round: adds the weights of the rows of each class, or of all rows.
+
+    Options: dataset, target (its JSON, or None). Sums: how many rows have a weight above 0, and a
+    total for each class, or one where there are no classes.
     """
 
     def __init__(
@@ -24,22 +38,28 @@ class Totals(ShardTask):
     ) -> None:
         super().__init__(options, datasets, exchange)
         self.dataset = datasets[options["dataset"]]
-        self.target = Target.from_json(options["target"])
+        self.target = _target(options)
 
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
-        target = Target.from_json(options["target"])
-        return Sizes(0, 0), Sizes(0, 1 if target.classes is None else len(target.classes))
+        target = _target(options)
+        classes = None if target is None else target.classes
+        return Sizes(0, 0), Sizes(0, 1 + (1 if classes is None else len(classes)))
 
     def shard_sums(self, shard: int, position: tuple[int, ...], sums: Vectors) -> None:
-        totals = sums.double
-        totals[:] = 0
+        sums.double[:] = 0
+        rows, totals = sums.double[:1], sums.double[1:]
         for batch, numbers in self.dataset.pieces(shard):
             places = np.zeros(batch.num_rows, np.int64)
-            if self.target.classes is not None:
+            if self.target is not None and self.target.classes is not None:
                 places = self.target.encode(batch, numbers, self.dataset.source.name)
-            weights = self.dataset.weights(batch, numbers, self.target).training
+            weights = self.dataset.weights(batch, numbers, self.target, places).training
+            rows += batch.num_rows if weights is None else np.count_nonzero(weights)
             totals += np.bincount(places, weights, minlength=len(totals))
+
+
+def _target(options: Options) -> Target | None:
+    return None if options["target"] is None else Target.from_json(options["target"])
 
 
 def weight_classes(group: Group, dataset: str, target: Target, given: ClassWeight | None) -> Target:
@@ -65,7 +85,7 @@ def weight_classes(group: Group, dataset: str, target: Target, given: ClassWeigh
         )
     names = target.class_names()
     if given == BALANCED:
-        totals = totals_of(group, dataset, target)
+        _, totals = _totals(group, dataset, target)
         if not totals.all():
             raise InputError(
                 f"class {names[int(totals.argmin())]!r} of the target {column!r} has no "
@@ -85,22 +105,30 @@ def weight_classes(group: Group, dataset: str, target: Target, given: ClassWeigh
     return replace(target, class_weights=tuple(given.get(name, 1.0) for name in names))
 
 
-def totals_of(group: Group, dataset: str, target: Target) -> NDArray[np.float64]:
-    """The sum of the weights of the rows of each class, or of all rows; float64 (K,) or (1,).
+def _totals(group: Group, dataset: str, target: Target | None) -> tuple[int, NDArray[np.float64]]:
+    """How many rows have a weight above 0, and the sums of the weights: by class, or of all."""
+    described = None if target is None else target.to_json()
+    rounds = group.open(Totals, {"dataset": dataset, "target": described})
+    rows, *totals = group.surviving(rounds.run).double.tolist()
+    return int(rows), np.array(totals)
+
+
+def counted(
+    group: Group, name: str, dataset: Dataset, target: Target | None, where: str
+) -> Counted:
+    """What the rows of a loaded data set count in training.
+
+    Args:
+        name: of the data set.
+        where: what messages call its rows.
 
     Raises:
-        InputError: a value that cannot be used, with its row.
+        InputError: none has a weight above 0; or a value cannot be used, with its row.
     """
-    rounds = group.open(Totals, {"dataset": dataset, "target": target.to_json()})
-    return group.surviving(rounds.run).double.copy()
-
-
-def check_total(group: Group, dataset: str, target: Target, weight: str | None, where: str) -> None:
-    """Raise InputError where no row of a loaded data set has a weight above 0."""
-    if weight is None and target.class_weights is None:
-        return
-    if not totals_of(group, dataset, target).any():
-        what = "class_weight" if weight is None else f"weight column {weight!r}"
-        raise InputError(
-            f"no row of {where} has a weight above 0, by {what}; give some rows weight"
-        )
+    if dataset.weight is None and (target is None or target.class_weights is None):
+        return Counted(dataset.rows.count, dataset.rows.count)
+    rows, totals = _totals(group, name, target)
+    if rows == 0:
+        by = "class_weight" if dataset.weight is None else f"weight column {dataset.weight!r}"
+        raise InputError(f"no row of {where} has a weight above 0, by {by}; give some rows weight")
+    return Counted(rows, float(totals.sum()))

@@ -172,12 +172,13 @@ class Dataset:
         self,
         batch: pa.RecordBatch | pa.Table,
         numbers: NDArray[np.int64],
-        target: Target,
+        target: Target | None,
         encoded: NDArray[Any] | None = None,
     ) -> Weights:
         """What the rows of a piece count.
 
         Args:
+            target: of which the classes may have weights.
             encoded: what the target's column is, if that is known.
 
         Raises:
@@ -186,9 +187,25 @@ class Dataset:
         name, rows = self.source.name, None
         if self.weight is not None:
             rows = row_weights(batch.column(self.weight), self.weight, numbers, name)
-        if target.class_weights is not None and encoded is None:
+        of_classes = None if target is None else target.class_weights
+        if target is not None and of_classes is not None and encoded is None:
             encoded = target.encode(batch, numbers, name)
-        return weights_of(rows, encoded, target.class_weights, numbers, name)
+        return weights_of(rows, encoded, of_classes, numbers, name)
+
+    def training_weights(self, shard: int, target: Target | None) -> NDArray[np.float64] | None:
+        """What the shard's rows count in training, (rows,); None where each counts 1.
+
+        Raises:
+            InputError: a value that cannot be used, with its row.
+        """
+        if self.weight is None and (target is None or target.class_weights is None):
+            return None
+        pieces = [np.zeros(0)]
+        for batch, numbers in self.pieces(shard):
+            training = self.weights(batch, numbers, target).training
+            assert training is not None
+            pieces.append(training.astype(np.float64))
+        return np.concatenate(pieces)
 
     def values(self, shard: int, target: Target) -> NDArray[np.float64]:
         """The targets of the shard's rows in their own units, for regression; (n[L], rows).

@@ -10,6 +10,7 @@ from dist_dnn.data.columns import Column
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.features import Standardisation
 from dist_dnn.data.numbers import Numbers, Slab, check_finite
+from dist_dnn.data.targets import Target
 from dist_dnn.rounds import Exchange, Group, Options, Rounds, ShardTask, Sizes, Vectors
 
 SUMS, DEVIATIONS = range(2)
@@ -19,19 +20,22 @@ SUMS, DEVIATIONS = range(2)
 class Statistics(ShardTask):
     """Round SUMS adds each column; round DEVIATIONS adds its squared deviations from the mean.
 
-    What is missing counts in neither. Each shard also passes on, in round SUMS, the first value
-    that it has of each number, by its bits, of which the driver makes a value. In a constant
-    column it is that of all rows; round DEVIATIONS counts the rows that differ from it: where none
-    does, the column is constant, whatever rounding makes of its deviation. What is added does not
-    depend on where the shard's rows were read from: each column goes by slabs of fixed rows.
+    What is missing counts in neither. Where rows have weights, each counts as often as its weight
+    says, and what is in one of weight 0 is as if it were not there. Each shard also passes on, in
+    round SUMS, the first value that it has of each number, by its bits, of which the driver makes a
+    value. In a constant column it is that of all rows; round DEVIATIONS counts the rows that differ
+    from it: where none does, the column is constant, whatever rounding makes of its deviation. What
+    is added does not depend on where the shard's rows were read from: each column goes by slabs of
+    fixed rows.
 
-    Options: dataset, columns (lists of the values of Column), n numbers in a row.
+    Options: dataset, columns (lists of the values of Column), n numbers in a row, target (its JSON
+    where its classes have weights, else None).
     Broadcast (round DEVIATIONS): n means, n values. Sums: PARTS times n, or twice.
     """
 
-    PARTS = 5
-    """What round SUMS adds: the sums, how many are missing; of the shards that have a first value
-    its upper and its lower 32 bits, and how many shards these are."""
+    PARTS = 6
+    """What round SUMS adds: the sums, the weights of what is there, how many are missing; of
+    the shards that have a first value its upper and its lower 32 bits, and how many these are."""
 
     def __init__(
         self, options: Options, datasets: Mapping[str, Dataset], exchange: Exchange
@@ -39,6 +43,8 @@ class Statistics(ShardTask):
         super().__init__(options, datasets, exchange)
         self.dataset = datasets[options["dataset"]]
         self.columns = tuple(Column(*column) for column in options["columns"])
+        target = options["target"]
+        self.target = None if target is None else Target.from_json(target)
 
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
@@ -49,27 +55,50 @@ class Statistics(ShardTask):
         sums.double[:] = 0
         parts = sums.double.reshape(self.PARTS, -1)
         means, values = np.split(self.exchange.broadcast.double, 2)
+        weights = self.dataset.training_weights(shard, self.target)
+        done = 0
         for table, rows in self.dataset.pieces(shard):
             start = 0
+            of_piece = None if weights is None else weights[done : done + len(rows)]
+            done += len(rows)
             for column in self.columns:
                 own = slice(start, start + column.width)
                 start = own.stop
                 for slab in Numbers(table.column(column.name), column.width).slabs():
+                    counted, w = _counted(slab, of_piece)
                     if position == (SUMS,):
-                        if not _add_sums(slab, parts[:, own]):
+                        if not _add_sums(counted, w, parts[:, own]):
                             check_finite(table, self.columns, rows, self.dataset.source.name)
                     else:
-                        _add_deviations(slab, means[own], values[own], parts[:2, own])
+                        _add_deviations(counted, w, means[own], values[own], parts[:2, own])
 
 
-def _add_sums(slab: Slab, parts: NDArray[np.float64]) -> bool:
+Weights = NDArray[np.float64] | None
+"""Of the rows of a slab, (rows,) or (rows, 1), as its values need it; None where all count 1."""
+
+
+def _counted(slab: Slab, of_piece: Weights) -> tuple[Slab, Weights]:
+    """The rows of a slab with a weight above 0, and their weights, of those of its piece."""
+    if of_piece is None:
+        return slab, None
+    w = of_piece[slab.first : slab.first + len(slab.values)]
+    counts = w > 0
+    is_null = None if slab.is_null is None else slab.is_null[counts]
+    w = w[counts].reshape(-1, *(1,) * (slab.values.ndim - 1))
+    return slab._replace(values=slab.values[counts], is_null=is_null), w
+
+
+def _add_sums(slab: Slab, w: Weights, parts: NDArray[np.float64]) -> bool:
     """Add what round SUMS is about; whether the sums are finite."""
-    total, absent, upper, lower, shards = parts
-    sums, missing = _sum_present(slab, slab.values)
+    total, weight, absent, upper, lower, shards = parts
+    sums, missing = _sum_present(slab, slab.values, w)
     total += sums
-    if missing is not None:
+    if missing is None:
+        weight += len(slab.values) if w is None else w.sum()
+    else:
         absent += missing.sum(axis=0)
-    if not shards.all():
+        weight += (~missing if w is None else np.where(missing, 0, w)).sum(axis=0)
+    if not shards.all() and len(slab.values):
         values = slab.values.reshape(len(slab.values), -1)
         first = np.zeros(len(shards), np.int64)
         is_new = shards == 0
@@ -84,21 +113,29 @@ def _add_sums(slab: Slab, parts: NDArray[np.float64]) -> bool:
 
 
 def _add_deviations(
-    slab: Slab, mean: NDArray[np.float64], value: NDArray[np.float64], parts: NDArray[np.float64]
+    slab: Slab,
+    w: Weights,
+    mean: NDArray[np.float64],
+    value: NDArray[np.float64],
+    parts: NDArray[np.float64],
 ) -> None:
     """Add what round DEVIATIONS is about."""
     total, differing = parts
     squares = slab.values - mean
     squares *= squares
-    sums, missing = _sum_present(slab, squares)
+    sums, missing = _sum_present(slab, squares, w)
     total += sums
     if not differing.all():
         differs = slab.values != value
         differing += (differs if missing is None else differs & ~missing).sum(axis=0)
 
 
-def _sum_present(slab: Slab, terms: NDArray[np.float64]) -> tuple[Any, NDArray[np.bool_] | None]:
+def _sum_present(
+    slab: Slab, terms: NDArray[np.float64], w: Weights
+) -> tuple[Any, NDArray[np.bool_] | None]:
     """The sum over the rows of what is computed of a slab but where it is missing, and where."""
+    if w is not None:
+        terms = terms * w
     if slab.is_null is None:
         sums = terms.sum(axis=0)
         if np.isfinite(sums).all():  # so that no NaN is among them
@@ -114,11 +151,16 @@ class Measured(NamedTuple):
     missing: NDArray[np.int64]
 
 
-def measure(group: Group, dataset: str, columns: tuple[Column, ...], m: int) -> Measured:
-    """The mean and the population deviation (ddof 0) of every number of a row, over m rows.
+def measure(
+    group: Group, dataset: str, columns: tuple[Column, ...], target: Target | None = None
+) -> Measured:
+    """The mean and the population deviation (ddof 0) of every number of a row, by weight.
 
     What is missing counts in neither. The deviation of a constant column is 0; the mean too where
     all is missing.
+
+    Args:
+        target: of which the classes have weights, if there is such.
 
     Raises:
         InputError: a value that cannot be used, with its column and row.
@@ -126,21 +168,23 @@ def measure(group: Group, dataset: str, columns: tuple[Column, ...], m: int) -> 
     if not columns:
         return Measured(Standardisation(np.zeros(0), np.zeros(0)), np.zeros(0, np.int64))
     described = [list(column) for column in columns]
-    rounds = group.open(Statistics, {"dataset": dataset, "columns": described})
-    return group.surviving(lambda: _two_rounds(rounds, m))
+    of_classes = None if target is None else target.to_json()
+    options = {"dataset": dataset, "columns": described, "target": of_classes}
+    rounds = group.open(Statistics, options)
+    return group.surviving(lambda: _two_rounds(rounds))
 
 
-def _two_rounds(rounds: Rounds, m: int) -> Measured:
+def _two_rounds(rounds: Rounds) -> Measured:
     parts = rounds.run(SUMS).double.reshape(Statistics.PARTS, -1)
-    total, missing, upper, lower, shards = parts.copy()
-    count = np.maximum(m - missing, 1)
-    mean = total / count
+    total, weight, missing, upper, lower, shards = parts.copy()
+    weight[weight == 0] = 1
+    mean = total / weight
     # Where all shards' values are equal, their bits are the sums divided, exactly.
     words = ((each // np.maximum(shards, 1)).astype(np.uint64) for each in (upper, lower))
     value = ((next(words) << np.uint64(32)) | next(words)).view(np.float64)
     rounds.broadcast.double[:] = np.concatenate([mean, value])
     squares, differing = rounds.run(DEVIATIONS).double.reshape(Statistics.PARTS, -1)[:2].copy()
-    deviation = np.sqrt(squares / count)
+    deviation = np.sqrt(squares / weight)
     deviation[differing == 0] = 0
     mean[differing == 0] = value[differing == 0]
     return Measured(Standardisation(mean, deviation), missing.astype(np.int64))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from dist_dnn.data.class_weights import weight_classes
+from dist_dnn.data.class_weights import counted, weight_classes
 from dist_dnn.data.columns import assess_columns, column_of
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.deciding import read_target
@@ -113,11 +113,16 @@ def _describe(
     n = 0
     if usable:
         with reach.group(chosen.shards) as group:
-            group.load(DATASET, Dataset(source, rows, usable, targets, group.shards, chosen.weight))
+            needed = () if chosen.class_weight is None else targets
+            dataset = Dataset(source, rows, usable, needed, group.shards, chosen.weight)
+            group.load(DATASET, dataset)
             if target is not None:
                 target = weight_classes(group, DATASET, target, chosen.class_weight)
             least, most = chosen.min_frequency, chosen.max_categories
-            measured = fit(group, DATASET, usable, rows.count, least, most)
+            size = counted(
+                group, DATASET, dataset, target, f"the rows to train on in {source.name}"
+            )
+            measured = fit(group, DATASET, usable, size, least, most, target=target)
         features = {
             each.column.name: Row(to_json(each), each.content) for each in explain(measured)
         }
