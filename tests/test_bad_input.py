@@ -1,6 +1,7 @@
 """Every mistake of a user's is one line on standard error, exit status 2, and nothing written."""
 
 import json
+import math
 import os
 import pickle
 import random
@@ -447,6 +448,104 @@ CASES = {
     "stratify numbers": Case(
         train("--task regression --stratify --validation 0.1"), ("stratify", "'kind'", "regression")
     ),
+    # weights
+    "no weight column": Case(train("--weight heigth"), ("data.parquet", "mean 'height'?")),
+    "weights of text": Case(
+        train("--weight w"), ("weight column 'w'", "string; give"), data(w=["a"] * ROWS)
+    ),
+    "weight with a null": Case(
+        train("--weight w", workers=2),
+        ("weight column 'w' has a null in row 7 of data.parquet",),
+        data(w=values((7, None))),
+    ),
+    "weight with a NaN": Case(
+        train("--weight w"), ("'w' has a NaN in row 40",), data(w=values((40, math.nan)))
+    ),
+    "infinite weight": Case(
+        train("--weight w"), ("'w' has an infinite value in row 2",), data(w=values((2, math.inf)))
+    ),
+    "negative weight": Case(
+        train("--weight w", workers=3),
+        ("'w' has the weight -0.5 in row 30", "from 0 to 3.4e+38"),
+        data(w=values((30, -0.5), (31, None))),
+    ),
+    "weight above float32": Case(
+        train("--weight w"), ("'w' has the weight 1e+39 in row 1",), data(w=values((1, 1e39)))
+    ),
+    "product of weights above float32": Case(
+        train("--weight w --class-weight my.toml"),
+        ("row 40 of data.parquet", "times that of its class", "more than float32"),
+        lambda folder: (data(w=values((40, 1e38)))(folder), toml("0 = 1e30")(folder)),
+    ),
+    "no weight at all": Case(
+        train("--weight w", workers=2),
+        ("no row of the rows to train on in data.parquet", "weight column 'w'"),
+        data(w=[0] * ROWS),
+    ),
+    "no weight held out": Case(
+        train("--weight w --validation-column held"),
+        ("no row of the rows held out of data.parquet",),
+        data(w=[1, 0] * 20, held=[False, True] * 20),
+    ),
+    "no weight in the test": Case(
+        train("--weight w --test t.csv"),
+        ("no row of t.csv has a weight above 0",),
+        lambda folder: (
+            data(w=[1] * ROWS)(folder),
+            text("t.csv", "height,width,kind,w\n1,2,1,0\n")(folder),
+        ),
+    ),
+    "weight is the target": Case(train("--weight kind"), ("'kind' is the target",)),
+    "weight is a feature": Case(
+        train("--weight width --features height,width"), ("'width' is in features", "no feature")
+    ),
+    "weight is left out": Case(
+        train("--weight width --exclude width"), ("'width' is in exclude", "take it out")
+    ),
+    "weight is the validation column": Case(
+        train("--weight width --validation-column width"), ("both 'width'",)
+    ),
+    "no class weight file": Case(
+        train("--class-weight no.toml"), ("--class-weight: no.toml: cannot be read",)
+    ),
+    "class weights of no TOML": Case(
+        train("--class-weight my.toml"), ("my.toml: is no valid TOML",), toml("a: 1")
+    ),
+    "class weights of no JSON": Case(
+        train("--class-weight my.json"), ("my.json: is no valid JSON",), text("my.json", "{")
+    ),
+    "class weights of nothing": Case(train("--class-weight my.toml"), ("my.toml",), toml("")),
+    "class weights in a list": Case(
+        train("--class-weight my.json"), ("my.json: must hold",), text("my.json", "[1, 2]")
+    ),
+    "negative class weight": Case(
+        train("--class-weight my.toml"), ("class '1'", "not -2"), toml("0 = 1\n1 = -2")
+    ),
+    "class weight of text": Case(
+        train("--class-weight my.toml"), ("class '1'", "not '2'"), toml("1 = '2'")
+    ),
+    "weight of an unknown class": Case(
+        train("--class-weight my.toml"), ("the class 'x'", "'kind'", "'0', '1', '2'"), toml("x = 1")
+    ),
+    "class weights of 0": Case(
+        train("--class-weight my.toml"), ("by class_weight",), toml("0 = 0\n1 = 0\n2 = 0")
+    ),
+    "class weights of numbers": Case(
+        train("--class-weight balanced --task regression"),
+        ("class_weight is for classes", "'kind'", "regression"),
+    ),
+    "balanced without weight": Case(
+        train("--class-weight balanced --weight w", workers=2),
+        ("class '1' of the target 'kind' has no weight",),
+        data(w=(np.arange(ROWS) % 3 != 1).astype(int)),
+    ),
+    "class weight in a file": Case(
+        train("--config my.toml"), ("my.toml: class_weight must be",), toml("class_weight = 2")
+    ),
+    "resume with a weight": Case(f"{RESUME} --weight width", ("weight None, not 'width'",)),
+    "resume with class weights": Case(
+        f"{RESUME} --class-weight balanced", ("class_weight None, not 'balanced'",)
+    ),
     # flags
     "batch size 0": Case(train("--batch-size 0"), ("--batch-size", "above 0", "'full'", "'0'")),
     "batch size -1": Case(train("--batch-size -1"), ("--batch-size", "above 0", "'-1'")),
@@ -588,6 +687,12 @@ CASES = {
     "describe without target": Case(f"{DESCRIBE} --target kin", ("'kin'", "mean 'kind'?")),
     "describe a target twice": Case(f"{DESCRIBE} --target kind,kind", ("'kind' more than once",)),
     "describe no task": Case(f"{DESCRIBE} --target kind --task rank", ("--task", "'rank'")),
+    "describe a null weight": Case(
+        f"{DESCRIBE} --weight w", ("'w' has a null in row 3",), data(w=values((3, None)))
+    ),
+    "describe classes without target": Case(
+        f"{DESCRIBE} --class-weight balanced", ("--class-weight", "--target COLUMN")
+    ),
     "describe an infinite value": Case(
         DESCRIBE, ("'width'", "infinite", "row 17 of"), data(width=values((17, np.inf)))
     ),

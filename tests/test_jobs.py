@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -136,6 +137,24 @@ def test_the_file_of_config_travels(tmp_path: Path) -> None:
     assert "--workers=3" in asked.resumed(workers=3).arguments
     with pytest.raises(InputError, match="5 workers are more than the 4 shards"):
         asked.resumed(workers=5)
+
+
+def test_the_content_of_class_weights_travels(tmp_path: Path) -> None:
+    weights, config = tmp_path / "weights.toml", tmp_path / "my.toml"
+    weights.write_text('"a b" = 2\n')
+    config.write_text('target = "kind"\nshards = 4\n')
+    asked = submission([*TRAIN, "--class-weight", str(weights)])
+    assert tomllib.loads(asked.config or "") == {"class_weight": {"a b": 2}}
+    assert asked.arguments == ("--config", "config.toml", "--backend", "ray", *TRAIN[1:])
+    both = [*TRAIN, f"--config={config}", f"--class-weight={weights}"]
+    assert tomllib.loads(submission(both).config or "") == {
+        "target": "kind",
+        "shards": 4,
+        "class_weight": {"a b": 2},
+    }
+    balanced = submission([*TRAIN, "--class-weight", "balanced"])
+    assert balanced.config is None
+    assert balanced.arguments[-2:] == ("--class-weight", "balanced")
 
 
 def test_what_is_resumed() -> None:

@@ -101,8 +101,12 @@ def _describe(
 ) -> Description:
     """In the process that drives."""
     source = open_source(data)
-    if not targets and chosen.stratify:
-        raise InputError("--stratify needs the classes: say with --target COLUMN where they are")
+    for flag, is_given in (
+        ("--stratify", chosen.stratify),
+        ("--class-weight", chosen.class_weight is not None),
+    ):
+        if is_given and not targets:
+            raise InputError(f"{flag} needs the classes: say with --target COLUMN where they are")
     rows, _ = split(source, targets, chosen, chosen.validation)
     target = read_target(source, targets, chosen.task, rows) if targets else None
     lists = chosen.exclude or (), chosen.categorical or (), chosen.passthrough or ()
