@@ -59,11 +59,16 @@ class Others(NamedTuple):
 
     def doubled(self, asked: NDArray[np.float32], w: NDArray[np.float32]) -> float:
         """Twice U of examples of the class, given by their ascending probabilities and weights."""
-        total = 0.0
-        for side in ("left", "right"):  # those that are lower; those that are not higher
-            places = self.probabilities.searchsorted(asked, side)
-            total += float(places.sum() if self.below is None else (self.below[places] * w).sum())
-        return total
+        if not len(self.probabilities):
+            return 0.0
+        lower = self.probabilities.searchsorted(asked)
+        # Few have the same probability as another: only these are looked up again.
+        ties = self.probabilities.take(lower, mode="clip") == asked
+        not_higher = lower.copy()
+        not_higher[ties] = self.probabilities.searchsorted(asked[ties], "right")
+        if self.below is None:
+            return float(lower.sum() + not_higher.sum())
+        return float(((self.below[lower] + self.below[not_higher]) * w).sum())
 
 
 class Ranking(Evaluation):
