@@ -201,7 +201,7 @@ def read_experiment(folder: Folder) -> dict[str, Any]:
     """What ``hyperparameters.toml`` says, which may be that of another version of dist_dnn.
 
     Returns:
-        The target, and the values by their names: numbers, texts and lists of them.
+        The target, and the values by their names: numbers, texts, lists and tables of them.
 
     Raises:
         Broken: it is no TOML.
@@ -218,6 +218,8 @@ def _plain(value: Any) -> Any:
     """A value of a TOML file; text where JSON has nothing like it."""
     if isinstance(value, list):
         return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
     is_plain = isinstance(value, str | bool | int) or is_number(value)
     return value if is_plain else str(value)
 

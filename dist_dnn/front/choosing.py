@@ -131,9 +131,11 @@ def value_of(record: Record, key: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """A value as flags write it: 256,128 for a list, none for nothing."""
+    """A value as flags write it: 256,128 for a list, none for nothing; a=2,b=1 for a table."""
     if value is None or value == []:
         return "none"
+    if isinstance(value, dict):
+        return ",".join(f"{name}={text_of(each)}" for name, each in value.items())
     return ",".join(map(text_of, value)) if isinstance(value, list) else str(value)
 
 
