@@ -14,7 +14,7 @@ from test_cli import predictions, scores, trained
 
 pytestmark = needs_mpi
 
-FLAGS = ("--hidden", "16", "--epochs", 2, "--validation", 0.1)
+FLAGS = ("--hidden", "16", "--epochs", 2, "--validation", 0.1, "--class-weight", "balanced")
 TWO_THREADS = {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
 
 
