@@ -113,7 +113,7 @@ from dist_dnn import train
 
 table = parquet.read_table({str(DIGITS)!r})
 for data in ({str(DIGITS)!r}, table):
-    given = {{"hidden": [16], "epochs": 2}}
+    given = {{"hidden": [16], "epochs": 2, "class_weight": "balanced"}}
     run = train(data, "digit", given, validation=0.1, backend="mpi")
     print(len(run.history), run.digest, flush=True)
 """

@@ -35,8 +35,11 @@ SECONDS = 90
 CPUS = 4
 LINUX = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
 
-SMALL: dict[str, Any] = {"hidden": [8], "epochs": 2}
-SMALL_FLAGS = ("--target", "digit", "--hidden", "8", "--epochs", "2")
+SMALL: dict[str, Any] = {"hidden": [8], "epochs": 2, "class_weight": "balanced"}
+SMALL_FLAGS = (
+    *("--target", "digit", "--hidden", "8", "--epochs", "2"),
+    *("--class-weight", "balanced"),
+)
 LONG_FLAGS = ("--target", "digit", "--hidden", "512,512", "--epochs", "100000")
 
 EPOCH = r"epoch \d+/\d+  train loss [\d.]+  [\d,.]+ examples/s"
