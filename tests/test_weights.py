@@ -304,7 +304,7 @@ def test_scores_are_scikit_learns(
 @given(shards=st.integers(1, 9), m=st.integers(1, 40), seed=st.integers(0, 2**32))
 def test_scores_of_numbers_are_scikit_learns(shards: int, m: int, seed: int) -> None:
     random = np.random.default_rng(seed)
-    model = replace(passing_on("regression", 1, shards), weight="w")
+    model = replace(passing_on("regression", 1, shards, pa.float64()), weight="w")
     w = random.integers(0, 3, m) + random.integers(0, 2) * 0.25
     w[-1] = 0.5
     y = np.where(random.integers(0, 3) > 0, random.normal(size=m), np.where(w > 0, 0.1, 7))
@@ -355,7 +355,8 @@ def test_no_digit_of_a_score_depends_on_the_workers(
     y = random.normal(size=m) if task == "regression" else [f"c{number}" for number in numbers]
     x = random.standard_normal((m, width)) + (numbers[:, None] == np.arange(width))
     table = weighted_rows(x, pa.array(y), random.random(m) ** 3)
-    model = replace(passing_on(task, width, 8), weight="w")
+    types = [pa.float64()] if task == "regression" else []
+    model = replace(passing_on(task, width, 8, *types), weight="w")
     found = [scored(group, model, table) for group in groups]
     assert found[0] == found[1] == found[2]
 
