@@ -15,7 +15,7 @@ DESCRIBE_EXAMPLES = """\
 examples:
   dist-dnn describe scripts/data/digits.parquet --target digit
   dist-dnn describe flights.csv --target arr_delay --exclude tailnum --categorical hour,month
-  dist-dnn describe flights.csv --target arr_delay --json
+  dist-dnn describe flights.csv --target arr_delay,dep_delay --json
 """
 
 PREDICT_EXAMPLES = """\
