@@ -26,6 +26,7 @@ from dist_dnn import InputError, train
 from dist_dnn.data.sources import open_source
 from dist_dnn.evaluation import Scores
 from dist_dnn.front.cli import run
+from dist_dnn.front.scores import print_scores
 from dist_dnn.model import Model
 from dist_dnn.preparation import load_rows
 from dist_dnn.scoring import score
@@ -300,6 +301,26 @@ def test_scores_are_scikit_learns(
             assert is_close(found[name], value), name
 
 
+def test_scores_of_several_targets_are_scikit_learns() -> None:
+    random = np.random.default_rng(3)
+    x, w = random.normal(size=(500, 2)), random.random(500, np.float32).astype(np.float64)
+    w[:100] = 0
+    y = x * [3, 1000] + random.normal(size=(500, 2))
+    table = weighted_rows(x, pa.array(y[:, 0]), w).append_column("z", pa.array(y[:, 1]))
+    model = replace(passing_on("regression", 2, 8, pa.float64(), pa.float64()), weight="w")
+    with InProcessGroup(8) as group:
+        found = scored(group, model, table)
+        given = predicted(group, model, table)
+    guess = np.stack([given[f"prediction_{name}"].to_numpy() for name in ("y", "z")], axis=1)
+    mae = metrics.mean_absolute_error(y, guess, sample_weight=w)
+    assert found["mae"] == pytest.approx(mae, rel=1e-12)
+    rmse = metrics.root_mean_squared_error(y, guess, sample_weight=w)
+    assert found["rmse"] == pytest.approx(rmse, rel=1e-12)
+    r2 = metrics.r2_score(y, guess, sample_weight=w)
+    assert found["r2"] == pytest.approx(r2, rel=1e-12)
+    assert found["weight"] == pytest.approx(w.sum())
+
+
 @settings(deadline=None, max_examples=30)
 @given(shards=st.integers(1, 9), m=st.integers(1, 40), seed=st.integers(0, 2**32))
 def test_scores_of_numbers_are_scikit_learns(shards: int, m: int, seed: int) -> None:
@@ -359,6 +380,21 @@ def test_no_digit_of_a_score_depends_on_the_workers(
     model = replace(passing_on(task, width, 8, *types), weight="w")
     found = [scored(group, model, table) for group in groups]
     assert found[0] == found[1] == found[2]
+
+
+def test_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    table = weighted_rows([[9.0], [9], [-9], [-9]], pa.array(["c0", "c1"] * 2), [0.1, 0.2, 3e6, 0])
+    with InProcessGroup(2) as group:
+        print_scores(scored(group, replace(passing_on("binary", 1, 2), weight="w"), table))
+    by_class, matrix, last = capsys.readouterr().err.split("\n\n")
+    head, *lines = by_class.splitlines()
+    assert head.split()[-1] == "weight"
+    assert [line.split()[-1] for line in lines] == ["3e+06", "0.2"]
+    assert [line.split()[1:] for line in matrix.splitlines()[2:]] == [
+        ["3e+06", "0.1"],
+        ["0", "0.2"],
+    ]
+    assert last.startswith("4 rows  of weight 3e+06  loss ")
 
 
 def test_a_perfect_order_has_an_area_of_1() -> None:

@@ -25,6 +25,8 @@ def print_scores(scores: Scores) -> None:
 def summary(scores: Scores) -> str:
     """What is not said class by class, on one line; of several targets the means over them."""
     parts = [f"{scores['m']:,} rows"]
+    if "weight" in scores:
+        parts.append(f"of weight {_count(scores['weight'])}")
     for name in ("loss", "accuracy", "log_loss", "auc", "rmse", "mae", "r2"):
         if name in scores:
             parts.append(f"{name.replace('_', '-')} {_text(scores[name])}")
@@ -42,10 +44,12 @@ def _print_targets(by_target: dict[str, Scores]) -> None:
 def _print_classes(scores: Scores) -> None:
     names, matrix = list(scores["recall"]), scores["confusion_matrix"]
     shown = range(min(len(names), MOST_ROWS))
-    rows: list[tuple[str, ...]] = [("class", "precision", "recall", "f1", "examples")]
+    counted = "weight" if "weight" in scores else "examples"
+    rows: list[tuple[str, ...]] = [("class", "precision", "recall", "f1", counted)]
     for c in shown:
         each = (_text(scores[score][names[c]]) for score in ("precision", "recall", "f1"))
-        rows.append((_shortened(names[c]), *each, "" if matrix is None else f"{sum(matrix[c]):,}"))
+        count = "" if matrix is None else _count(sum(matrix[c]))
+        rows.append((_shortened(names[c]), *each, count))
     print_table(rows, right=range(1, 5), file=sys.stderr)
     if len(names) > len(shown):
         print(f"… and {len(names) - len(shown):,} more classes", file=sys.stderr)
@@ -55,15 +59,20 @@ def _print_classes(scores: Scores) -> None:
     print(file=sys.stderr)
 
 
-def _print_matrix(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> None:
+def _print_matrix(names: Sequence[str], matrix: Sequence[Sequence[float]]) -> None:
     rows = [("", *(name if len(name) <= 5 else f"{name[:4]}…" for name in names))]
     for name, counts in zip(names, matrix, strict=True):
-        rows.append((_shortened(name), *map(str, counts)))
+        rows.append((_shortened(name), *(_count(each, "") for each in counts)))
     print_table(rows, right=range(1, 1 + len(names)), file=sys.stderr)
 
 
 def _shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _count(value: float, comma: str = ",") -> str:
+    """A number of examples, or the sum of their weights."""
+    return f"{value:{comma}}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _text(value: float | None) -> str:
