@@ -309,3 +309,14 @@ def test_a_table_of_many_classes_is_short(capsys: pytest.CaptureFixture[str]) ->
     assert "… and 1,960 more classes\n" in stderr
     assert len(stderr.splitlines()) < 50
     assert max(map(len, stderr.splitlines())) <= 80
+
+
+def test_a_table_of_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    each = {"rmse": 0.000123456, "mae": 123456.7, "r2": None}
+    given = {"m": 5, "loss": 1.0, "rmse": 0.5, "mae": 0.25, "r2": None}
+    print_scores(given | {"by_target": {f"target\n{number}": each for number in range(45)}})
+    head, first, *_, more, empty, last = capsys.readouterr().err.splitlines()
+    assert head.split() == ["target", "rmse", "mae", "r2"]
+    assert first.endswith("0.00012346  1.2346e+05   -")
+    assert (more, empty) == ("… and 5 more targets", "")
+    assert last == "5 rows  loss 1.0000  rmse 0.5000  mae 0.2500  r2 -"

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import islice
 
 from dist_dnn.data.sources import printable
 from dist_dnn.evaluation import BY_TARGET, Scores
 from dist_dnn.front.tables import print_table
 
 MOST_ROWS, MOST_COLUMNS = 40, 15
-"""Of more classes not all are shown, and of more no confusion matrix, for people."""
+"""Of more classes or targets not all are shown, and of more no confusion matrix, for people."""
 
 LONGEST_NAME = 24
 
@@ -35,9 +36,12 @@ def summary(scores: Scores) -> str:
 
 def _print_targets(by_target: dict[str, Scores]) -> None:
     rows: list[tuple[str, ...]] = [("target", "rmse", "mae", "r2")]
-    for name, scores in by_target.items():
-        rows.append((_shortened(printable(name)), *map(_text, scores.values())))
+    for name, scores in islice(by_target.items(), MOST_ROWS):
+        errors = (f"{scores[error]:.5g}" for error in ("rmse", "mae"))  # each in its own unit
+        rows.append((_shortened(printable(name)), *errors, _text(scores["r2"])))
     print_table(rows, right=range(1, 4), file=sys.stderr)
+    if len(by_target) > MOST_ROWS:
+        print(f"… and {len(by_target) - MOST_ROWS:,} more targets", file=sys.stderr)
     print(file=sys.stderr)
 
 
