@@ -13,16 +13,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from models import predicted
 from runs import After
 from sklearn import metrics
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils.class_weight import compute_class_weight
+from test_fitting import CATEGORICAL, tables
 from test_scores import is_close, none_for_nan, passing_on, rows
 
 from dist_dnn import InputError, train
+from dist_dnn.data.class_weights import counted
+from dist_dnn.data.columns import choose_columns
+from dist_dnn.data.dataset import Dataset
+from dist_dnn.data.fitting import Fit, fit
+from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import open_source
 from dist_dnn.evaluation import Scores
 from dist_dnn.front.cli import run
@@ -97,6 +103,39 @@ def test_a_weight_is_how_often_a_row_is_there(target: str, shards: dict[str, int
     np.testing.assert_allclose(
         weighted.model.parameters.vector, again.model.parameters.vector, rtol=1e-4, atol=1e-6
     )
+
+
+def fitted(table: pa.Table, weight: str | None, least: float, most: int) -> Fit:
+    """What 8 shards find in all columns but the weights."""
+    source, group = open_source(table), InProcessGroup(8)
+    schema = table.drop_columns([weight] if weight else []).schema
+    columns = choose_columns(schema, (), None, "x", (), CATEGORICAL)
+    dataset = Dataset(source, Rows.all(source.rows), columns, (), 8, weight)
+    group.load("made up", dataset)
+    size = counted(group, "made up", dataset, None, "x")
+    return fit(group, "made up", columns, size, least, most)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(tables(), st.integers(0, 2**32), st.sampled_from([0.001, 0.1, 0.3]), st.integers(1, 5))
+def test_what_is_found_is_that_of_rows_as_often_as_they_weigh(
+    table: pa.Table, seed: int, least: float, most: int
+) -> None:
+    w = np.random.default_rng(seed).integers(0, 4, table.num_rows)
+    w[-1] = 1
+    table = table.append_column("w", pa.array(w))
+    found = fitted(table, "w", least, most)
+    expected = fitted(repeated(table), None, least, most)
+    assert found.features.vocabularies == expected.features.vocabularies
+    assert found.features.indicators == expected.features.indicators
+    for name in ("mean", "deviation"):
+        one, other = (getattr(each.features.standardisation, name) for each in (found, expected))
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-3)
+        if name == "deviation":
+            np.testing.assert_array_equal(one == 0, other == 0)
+    rows = fitted(table.filter(pa.array(w > 0)).drop_columns(["w"]), None, least, most)
+    assert found.m == rows.m
+    assert found.missing.tolist() == rows.missing.tolist()
 
 
 EXPERIMENT: dict[str, Any] = {"hidden": [8], "batch_size": 16, "epochs": 2, "validation": 0.3}
