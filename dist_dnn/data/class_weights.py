@@ -92,7 +92,8 @@ def weight_classes(group: Group, dataset: str, target: Target, given: ClassWeigh
                 f"weight in the rows to train on, so that it cannot be balanced: give "
                 f"--class-weight a file, or the class some weight"
             )
-        return replace(target, class_weights=tuple(totals.sum() / (len(totals) * totals)))
+        balanced = totals.sum() / (len(totals) * totals)
+        return replace(target, class_weights=tuple(balanced.tolist()))
     assert isinstance(given, Mapping)
     for name in given:
         if name not in names:

@@ -73,11 +73,11 @@ class Statistics(ShardTask):
                         _add_deviations(counted, w, means[own], values[own], parts[:2, own])
 
 
-Weights = NDArray[np.float64] | None
+SlabWeights = NDArray[np.float64] | None
 """Of the rows of a slab, (rows,) or (rows, 1), as its values need it; None where all count 1."""
 
 
-def _counted(slab: Slab, of_piece: Weights) -> tuple[Slab, Weights]:
+def _counted(slab: Slab, of_piece: SlabWeights) -> tuple[Slab, SlabWeights]:
     """The rows of a slab with a weight above 0, and their weights, of those of its piece."""
     if of_piece is None:
         return slab, None
@@ -88,7 +88,7 @@ def _counted(slab: Slab, of_piece: Weights) -> tuple[Slab, Weights]:
     return slab._replace(values=slab.values[counts], is_null=is_null), w
 
 
-def _add_sums(slab: Slab, w: Weights, parts: NDArray[np.float64]) -> bool:
+def _add_sums(slab: Slab, w: SlabWeights, parts: NDArray[np.float64]) -> bool:
     """Add what round SUMS is about; whether the sums are finite."""
     total, weight, absent, upper, lower, shards = parts
     sums, missing = _sum_present(slab, slab.values, w)
@@ -114,7 +114,7 @@ def _add_sums(slab: Slab, w: Weights, parts: NDArray[np.float64]) -> bool:
 
 def _add_deviations(
     slab: Slab,
-    w: Weights,
+    w: SlabWeights,
     mean: NDArray[np.float64],
     value: NDArray[np.float64],
     parts: NDArray[np.float64],
@@ -131,7 +131,7 @@ def _add_deviations(
 
 
 def _sum_present(
-    slab: Slab, terms: NDArray[np.float64], w: Weights
+    slab: Slab, terms: NDArray[np.float64], w: SlabWeights
 ) -> tuple[Any, NDArray[np.bool_] | None]:
     """The sum over the rows of what is computed of a slab but where it is missing, and where."""
     if w is not None:
