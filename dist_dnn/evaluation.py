@@ -81,6 +81,7 @@ class Evaluation(ShardTask):
                 self.dataset.values(leaf.shard, self.target)
             rows = self.dataset.shard(leaf.shard, self.features, self.target)
             weighted |= rows.weights.training is not None
+        self.dataset.rest()
         self.arrays = ArraysByLength(self.network, CHUNK_ROWS, weighted)
 
     @classmethod

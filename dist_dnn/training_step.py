@@ -40,6 +40,7 @@ class TrainingStep(Task):
         for leaf in self.leaves:
             self.shard = leaf.shard
             self.shards.append(dataset.shard(leaf.shard, features, target))
+        dataset.rest()
         network = Network(**options["network"])
         self.parameters = Parameters(network, exchange.broadcast.single)
         # No shard has more rows in a batch than shard 0 in the first.

@@ -253,6 +253,14 @@ class Dataset:
     def _numbers(self, shard: int) -> NDArray[np.int64]:
         return self.rows.numbers(*shard_range(self.rows.count, shard, self.shards))
 
+    def rest(self) -> None:
+        """Let go of what is open to read on, when no more shards will be asked for, mostly."""
+        self._reader = None
+
+    def _unread(self) -> "Dataset":
+        """The same data set without what was read of it: no reader keeps that alive."""
+        return Dataset(self.source, self.rows, self.columns, self.targets, self.shards, self.weight)
+
     def _read_rows(self) -> int:
         """How many rows are read at a time."""
         width = 1 + sum(column.width for column in self.columns)
@@ -262,7 +270,7 @@ class Dataset:
         schema = pa.schema([self.source.schema.field(name) for name in self.names])
         first, stop = shard_range(self.rows.count, shard, self.shards)
         # Shards are read in their order, mostly: what is before them in a file is decoded once.
-        reader = self._reader or Reader(self, self._read_rows())
+        reader = self._reader or Reader(self._unread(), self._read_rows())
         self._reader = reader if stop < self.rows.count else None
         table = pa.Table.from_batches(reader.batches(first, stop), schema)
         for column in self.columns:
