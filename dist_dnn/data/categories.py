@@ -58,13 +58,12 @@ class Vocabulary:
         return places
 
     def fill(self, values: Any, out: NDArray[np.float32]) -> None:
-        """Write 1 for the category of each value to ``out`` (rows, width), and 0 for all others."""
+        """Write 1 for the category of each value to ``out`` (rows, width), where all is 0."""
         places = self.places(values)
         rows = np.arange(len(places))
         if not self.has_other:
             is_one = places != NONE
             places, rows = places[is_one], rows[is_one]
-        out[:] = 0
         out[rows, places] = 1
 
 
@@ -73,11 +72,24 @@ def to_dictionary(values: Any) -> Any:
 
     A null, and a NaN, is none of them; 0.0 and −0.0 are one.
     """
+    if isinstance(values, pa.ChunkedArray):
+        values = in_one(values.unify_dictionaries())
     if types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+        if len(values.dictionary) <= len(values):
+            return _without_doubles(values)
+        values = values.dictionary_decode()
     if types.is_floating(values.type):
         values = pa.array(to_numpy(values) + 0.0, from_pandas=True)
     return values.dictionary_encode()
+
+
+def _without_doubles(values: Any) -> Any:
+    """A dictionary array whose dictionary has what ``to_dictionary`` promises."""
+    places = to_dictionary(values.dictionary)
+    indices = values.indices
+    if places.null_count or len(places.dictionary) < len(places):
+        indices = places.indices.take(indices)
+    return pa.DictionaryArray.from_arrays(indices, places.dictionary)
 
 
 def _texts(values: Any) -> Any:

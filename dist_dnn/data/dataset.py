@@ -1,6 +1,6 @@
 """A data set as a worker sees it: the rows of its shards, read when needed, then standardised."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -240,7 +240,7 @@ class Dataset:
         done = 0
         for batch, numbers in self.pieces(shard):
             piece = slice(done, done + batch.num_rows)
-            features.fill(batch, numbers, self.source.name, X[piece])
+            features.fill(batch, numbers, self.source.name, X[piece], is_zero=True)
             values = target.encode(batch, numbers, self.source.name)
             truth[piece] = values.reshape(truth[piece].shape)
             weights.write(piece, self.weights(batch, numbers, target, values))
@@ -270,25 +270,34 @@ class Dataset:
         schema = pa.schema([self.source.schema.field(name) for name in self.names])
         first, stop = shard_range(self.rows.count, shard, self.shards)
         # Shards are read in their order, mostly: what is before them in a file is decoded once.
-        reader = self._reader or Reader(self._unread(), self._read_rows())
+        reader = self._reader or Reader(
+            self._unread(),
+            self._read_rows(),
+            [column.name for column in self.columns if column.is_category],
+        )
         self._reader = reader if stop < self.rows.count else None
-        table = pa.Table.from_batches(reader.batches(first, stop), schema)
+        batches = reader.batches(first, stop)
+        table = pa.Table.from_batches(batches, batches[0].schema if batches else schema)
         for column in self.columns:
             if column.is_category:  # which are strings, mostly, and then take little memory
                 place = table.column_names.index(column.name)
-                values = to_dictionary(table.column(place).combine_chunks())
+                values = to_dictionary(table.column(place))
                 table = table.set_column(place, column.name, values)
         return table
 
     def batches(
-        self, first: int, stop: int, batch_rows: int = BATCH_ROWS
+        self,
+        first: int,
+        stop: int,
+        batch_rows: int = BATCH_ROWS,
+        categories: Collection[str] = (),
     ) -> Iterator[pa.RecordBatch]:
         """The selected rows at the positions [first, stop), as they come from the source."""
         if first >= stop:
             return
         row = int(self.rows.numbers(first, first + 1)[0])
         [last] = self.rows.numbers(stop - 1, stop)
-        for batch in self.source.batches(self.names, row, int(last) + 1, batch_rows):
+        for batch in self.source.batches(self.names, row, int(last) + 1, batch_rows, categories):
             chosen = self.rows.mask(row, row + batch.num_rows)
             row += batch.num_rows
             yield batch if chosen.all() else batch.filter(pa.array(chosen))
@@ -306,11 +315,15 @@ class Reader:
         dataset: whose rows they are.
         batch_rows: so many are read at a time; small batches have their memory again and again,
             and stay near.
+        categories: columns of which text may come as dictionaries.
     """
 
-    def __init__(self, dataset: Dataset, batch_rows: int = CHUNK_ROWS) -> None:
+    def __init__(
+        self, dataset: Dataset, batch_rows: int = CHUNK_ROWS, categories: Collection[str] = ()
+    ) -> None:
         self.dataset = dataset
         self.batch_rows = batch_rows
+        self.categories = categories
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._waiting: pa.RecordBatch | None = None
         self._position = -1
@@ -329,7 +342,9 @@ class Reader:
     def batches(self, first: int, stop: int) -> list[pa.RecordBatch]:
         """The rows at the positions [first, stop), as they come from the source."""
         if first != self._position:
-            self._batches = self.dataset.batches(first, self.dataset.rows.count, self.batch_rows)
+            self._batches = self.dataset.batches(
+                first, self.dataset.rows.count, self.batch_rows, self.categories
+            )
             self._waiting = None
         missing, batches = stop - first, []
         while missing > 0:

@@ -172,12 +172,14 @@ class Features:
         row_numbers: NDArray[np.int64],
         where: str,
         out: NDArray[np.float32],
+        is_zero: bool = False,
     ) -> None:
         """Write the columns of some rows to ``out`` (rows, n[0]) as X has them.
 
         Args:
             row_numbers: (rows,), counted from 0 in the whole source, for messages.
             where: what messages call the source.
+            is_zero: whether ``out`` is: most of what categories fill needs no touch then.
 
         Raises:
             InputError: an infinite value, or one that is too large when standardised; of several
@@ -191,6 +193,8 @@ class Features:
             if at.indicators:
                 _fill_indicators(numbers, at, out)
         for places, column, vocabulary in self.layout.categories:
+            if not is_zero:
+                out[:, places] = 0
             vocabulary.fill(rows.column(column.name), out[:, places])
         if not is_finite:
             check_finite(rows, self.number_columns, row_numbers, where)

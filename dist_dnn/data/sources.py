@@ -5,7 +5,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
@@ -56,11 +56,19 @@ class Source(ABC):
 
     @abstractmethod
     def batches(
-        self, columns: Sequence[str], start: int, stop: int, batch_rows: int = BATCH_ROWS
+        self,
+        columns: Sequence[str],
+        start: int,
+        stop: int,
+        batch_rows: int = BATCH_ROWS,
+        categories: Collection[str] = (),
     ) -> Iterator[pa.RecordBatch]:
         """The rows [start, stop), in order, with these columns, in this order.
 
         A batch has from 1 to ``batch_rows`` rows; where it ends depends on the files.
+
+        Args:
+            categories: columns of which text may come as dictionaries, which Parquet files have.
 
         Raises:
             InputError: a file cannot be read.
@@ -96,7 +104,12 @@ class TableSource(Source):
         return self._files
 
     def batches(
-        self, columns: Sequence[str], start: int, stop: int, batch_rows: int = BATCH_ROWS
+        self,
+        columns: Sequence[str],
+        start: int,
+        stop: int,
+        batch_rows: int = BATCH_ROWS,
+        categories: Collection[str] = (),
     ) -> Iterator[pa.RecordBatch]:
         table = self._table.select(list(columns)).slice(start, stop - start)
         return (batch for batch in table.to_batches(max_chunksize=batch_rows) if batch.num_rows)
@@ -137,9 +150,16 @@ class FileSource(Source):
         return FileSource(self._place, self._format, self._schema_of(columns), self._files)
 
     def batches(
-        self, columns: Sequence[str], start: int, stop: int, batch_rows: int = BATCH_ROWS
+        self,
+        columns: Sequence[str],
+        start: int,
+        stop: int,
+        batch_rows: int = BATCH_ROWS,
+        categories: Collection[str] = (),
     ) -> Iterator[pa.RecordBatch]:
         schema = self._schema_of(columns)
+        if self._format == PARQUET:
+            schema = _with_dictionaries(schema, categories)
         first = 0  # the row that the file begins with
         for file in self._files:
             last = first + sum(file.pieces)
@@ -186,7 +206,7 @@ class FileSource(Source):
                     f"{name} has changed since it was opened; run again when it is at rest"
                 )
             read = READERS[self._format].read
-            for batch in read(self._place, file.path, schema.names, pieces, batch_rows):
+            for batch in read(self._place, file.path, schema, pieces, batch_rows):
                 last = first + batch.num_rows
                 for begin in range(max(start, first), min(stop, last), batch_rows):
                     end = min(begin + batch_rows, stop, last)
@@ -293,6 +313,17 @@ def _plain_schema(schema: pa.Schema) -> pa.Schema:
     """
     plain: dict[Any, Any] = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
     return pa.schema([(field.name, plain.get(field.type, field.type)) for field in schema])
+
+
+def _with_dictionaries(schema: pa.Schema, columns: Collection[str]) -> pa.Schema:
+    """The schema where text in these columns is in dictionaries."""
+    fields = [
+        field.with_type(pa.dictionary(pa.int32(), pa.string()))
+        if field.name in columns and field.type == pa.string()
+        else field
+        for field in schema
+    ]
+    return pa.schema(fields)
 
 
 def _with_schema(rows: Any, schema: pa.Schema) -> Any:
@@ -634,15 +665,19 @@ def _inspect_parquet(place: _Place, path: str) -> tuple[pa.Schema, list[int]]:
 
 
 def _read_parquet(
-    place: _Place, path: str, columns: list[str], pieces: range, batch_rows: int
+    place: _Place, path: str, schema: pa.Schema, pieces: range, batch_rows: int
 ) -> Iterator[pa.RecordBatch]:
     from pyarrow.parquet import ParquetFile
 
+    columns = schema.names
+    dictionaries = [field.name for field in schema if pa.types.is_dictionary(field.type)]
     with place.open(path) as file:
         if place.uri is None:  # page by page: a whole row group in memory costs time and space
-            parquet = ParquetFile(file, pre_buffer=False, buffer_size=PAGE_BUFFER)
-        else:
-            parquet = ParquetFile(file, pre_buffer=True)  # few large requests to an object store
+            parquet = ParquetFile(
+                file, read_dictionary=dictionaries, pre_buffer=False, buffer_size=PAGE_BUFFER
+            )
+        else:  # few large requests to an object store
+            parquet = ParquetFile(file, read_dictionary=dictionaries, pre_buffer=True)
         for piece in pieces:  # one by one: pre_buffer would keep all of them in memory
             yield from parquet.iter_batches(
                 batch_rows, row_groups=[piece], columns=columns, use_threads=False
@@ -657,10 +692,10 @@ def _inspect_ipc(place: _Place, path: str) -> tuple[pa.Schema, list[int]]:
 
 
 def _read_ipc(
-    place: _Place, path: str, columns: list[str], pieces: range, _: int
+    place: _Place, path: str, schema: pa.Schema, pieces: range, _: int
 ) -> Iterator[pa.RecordBatch]:
     with place.map(path) as file:
-        options = _only(columns, pa.ipc.open_file(file).schema)
+        options = _only(schema.names, pa.ipc.open_file(file).schema)
         reader = pa.ipc.open_file(file, options=options)
         for piece in pieces:
             yield reader.get_batch(piece)
@@ -674,7 +709,7 @@ def _only(columns: Sequence[str], schema: pa.Schema) -> Any:
 
 class _Reader(NamedTuple):
     inspect: Callable[[_Place, str], tuple[pa.Schema, list[int]]]
-    read: Callable[[_Place, str, list[str], range, int], Iterator[pa.RecordBatch]]
+    read: Callable[[_Place, str, pa.Schema, range, int], Iterator[pa.RecordBatch]]
 
 
 CSV = "CSV or TSV"
