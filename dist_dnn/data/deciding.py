@@ -127,7 +127,7 @@ def _sound_values(source: Source, names: tuple[str, ...], rows: Rows | None) -> 
         stop = start + batch.num_rows
         row_numbers = np.arange(start, stop)
         columns = [comparable(batch.column(name)) for name in names]
-        if rows is not None:
+        if rows is not None and rows.part != "all":
             mask = rows.mask(start, stop)
             row_numbers = row_numbers[mask]
             columns = [values.filter(pa.array(mask)) for values in columns]
