@@ -46,6 +46,7 @@ def measure(reach: Reach, chosen: argparse.Namespace) -> dict[str, Any]:
     with reach.group(hyperparameters.shards) as group:
         experiment = _load(group, chosen, hyperparameters)
         names = [*(column.name for column in experiment.features.columns), *experiment.target.names]
+        _read(chosen.data, names)  # pyarrow loads its modules when they are used
         for _ in range(chosen.turns):
             began = perf_counter()
             _load(group, chosen, hyperparameters)
