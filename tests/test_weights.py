@@ -489,5 +489,7 @@ def test_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     columns = {each["column"]: each for each in json.loads(described)["columns"]}
     assert columns["w"]["treatment"] == "weight"
     assert list(columns["kind"]["class_weights"]) == ["k0", "k1", "k2"]
+    text, _ = printed(capsys, "describe", data, *flags[8:])
+    assert "3 classes: k0, k1, k2; --target" in text
     text, _ = printed(capsys, "describe", data, *flags[8:], weights, "balanced")
     assert "3 classes: k0, k1, k2; their weights " in text

@@ -126,7 +126,9 @@ def counted(
     Raises:
         InputError: none has a weight above 0; or a value cannot be used, with its row.
     """
-    if dataset.weight is None and (target is None or target.class_weights is None):
+    if target is not None and target.class_weights is None:
+        target = None  # then nobody need read it
+    if dataset.weight is None and target is None:
         return Counted(dataset.rows.count, dataset.rows.count)
     rows, totals = _totals(group, name, target)
     if rows == 0:
