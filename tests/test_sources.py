@@ -254,6 +254,20 @@ def test_different_dictionaries_travel_as_one() -> None:
     assert values == [["b", "a"], ["c", "b"]]
 
 
+def test_dictionaries_with_nulls_and_too_many_values_for_their_places(tmp_path: Path) -> None:
+    """Each of these pyarrow by itself does not put together."""
+    texts = [["b", None, *map(str, range(100))], [None, "a", *map(str, range(200, 300))]]
+    places = pa.array(range(102), pa.int8())
+    chunks = [pa.DictionaryArray.from_arrays(places, pa.array(each)) for each in texts]
+    table = pa.table({"x": pa.chunked_array(chunks)})
+    for number, chunk in enumerate(chunks):
+        write_ipc(pa.table({"x": chunk}), tmp_path / f"{number}.arrow", 102)
+    for source in (travelled(open_source(table)), open_source(tmp_path)):
+        found = pa.Table.from_batches(source.batches(["x"], 0, 204)).unify_dictionaries()
+        assert found["x"].to_pylist() == [*texts[0], *texts[1]]
+        assert found.schema == source.schema
+
+
 def test_a_table_is_reopened_without_copying() -> None:
     source = open_source(pa.table({"x": np.arange(100_000)}))
     assert isinstance(source, TableSource)

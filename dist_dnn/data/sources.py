@@ -309,10 +309,17 @@ def _check_names(schema: pa.Schema, name: str) -> None:
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
     """Names and types alone, which is what all files of a directory have in common.
 
-    String views, which pyarrow can neither sort nor take rows from, become strings.
+    String views, which pyarrow can neither sort nor take rows from, become strings. Dictionaries
+    get places enough for the values of all of them together.
     """
+    return pa.schema([(field.name, _plain_type(field.type)) for field in schema])
+
+
+def _plain_type(type_: Any) -> Any:
+    if pa.types.is_dictionary(type_):
+        return pa.dictionary(pa.int32(), type_.value_type, type_.ordered)
     plain: dict[Any, Any] = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-    return pa.schema([(field.name, plain.get(field.type, field.type)) for field in schema])
+    return plain.get(type_, type_)
 
 
 def _with_dictionaries(schema: pa.Schema, columns: Collection[str]) -> pa.Schema:
@@ -329,10 +336,20 @@ def _with_dictionaries(schema: pa.Schema, columns: Collection[str]) -> pa.Schema
 def _with_schema(rows: Any, schema: pa.Schema) -> Any:
     """A Table or a RecordBatch of the same columns with the types of a plain schema."""
     columns = [
-        column if column.type == field.type else column.cast(field.type)
+        _plain_column(column, field.type)
         for column, field in zip(rows.columns, schema, strict=True)
     ]
     return type(rows).from_arrays(columns, schema=schema)
+
+
+def _plain_column(values: Any, type_: Any) -> Any:
+    """A column with this type; no dictionary of it has a null, or pyarrow could not unify them."""
+    if isinstance(values, pa.ChunkedArray):
+        return pa.chunked_array([_plain_column(chunk, type_) for chunk in values.chunks], type_)
+    plain = values if values.type == type_ else values.cast(type_)
+    if not pa.types.is_dictionary(type_) or not plain.dictionary.null_count:
+        return plain
+    return plain.dictionary_decode().dictionary_encode().cast(type_)
 
 
 # Places
