@@ -152,7 +152,7 @@ class Hyperparameters:
             weights = {name: float(weight) for name, weight in self.class_weight.items()}
             object.__setattr__(self, "class_weight", weights)
         self._check_columns()
-        self._check_weight()
+        self._check_other_columns()
         self._check_settings(OPTIMIZER_SETTINGS, "optimizer")
         self._check_settings(SCHEDULE_SETTINGS, "schedule")
         self._check_validation()
@@ -163,11 +163,6 @@ class Hyperparameters:
         if self.stratify and not isinstance(self.validation, float):
             raise InputError(
                 "stratify needs a validation that is a fraction: give one like 0.1, or leave it out"
-            )
-        if self.features is not None and self.validation_column in self.features:
-            raise InputError(
-                f"validation_column {self.validation_column!r} is among the features: take it out "
-                f"of them"
             )
 
     def _check_columns(self) -> None:
@@ -180,13 +175,16 @@ class Hyperparameters:
                     f"{one} and {other} have {both[0]!r} in common: take it out of one of them"
                 )
 
-    def _check_weight(self) -> None:
+    def _check_other_columns(self) -> None:
+        """Those of weights and of rows to validate on are no features, and not the same."""
         for name in COLUMN_LISTS:
-            if self.weight in (getattr(self, name) or ()):
-                raise InputError(
-                    f"weight {self.weight!r} is in {name}, but it is no feature anyway: take it "
-                    f"out there"
-                )
+            for kind in ("weight", "validation_column"):
+                column = getattr(self, kind)
+                if column in (getattr(self, name) or ()):
+                    raise InputError(
+                        f"{kind} {column!r} is in {name}, but it is no feature anyway: take it "
+                        f"out there"
+                    )
         if self.weight is not None and self.weight == self.validation_column:
             raise InputError(
                 f"weight and validation_column are both {self.weight!r}: give another column to "
@@ -262,11 +260,8 @@ class Hyperparameters:
         return int(self.batch_size)
 
 
-def read_toml(path: str, flag: str = "--config") -> dict[str, Any]:
-    """The keys and values of a TOML file.
-
-    Args:
-        flag: where it is given, for messages.
+def read_toml(path: str) -> dict[str, Any]:
+    """The keys and values of a TOML file, as --config has it.
 
     Raises:
         InputError: it cannot be read, or is no TOML.
@@ -276,7 +271,7 @@ def read_toml(path: str, flag: str = "--config") -> dict[str, Any]:
     except (OSError, ValueError) as error:  # a ValueError where the path has a null character
         why = getattr(error, "strerror", error)
         raise InputError(
-            f"{path or repr(path)}: cannot be read: {why}; give {flag} a TOML file"
+            f"{path or repr(path)}: cannot be read: {why}; give --config a TOML file"
         ) from None
     return parse_toml(content, path)
 
@@ -354,7 +349,10 @@ def _class_weight(value: Any) -> str | None:
     is_table = isinstance(value, Mapping) and len(value) > 0
     if is_table and all(isinstance(name, str) and _is_weight(value[name]) for name in value):
         return None
-    return "'balanced', or a table of numbers not below 0 that fit float32, by the classes' names"
+    return (
+        "'balanced', or a table of numbers not below 0 that fit float32, by the classes' names, "
+        "which are text"
+    )
 
 
 def _is_weight(value: Any) -> bool:

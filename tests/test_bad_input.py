@@ -413,7 +413,7 @@ CASES = {
     ),
     "validation column as feature": Case(
         train("--validation-column held --features held,width"),
-        ("validation_column 'held'", "among the features"),
+        ("validation_column 'held' is in features", "no feature anyway"),
         data(held=[True, False] * 20),
     ),
     "no test file": Case(train("--test no.csv"), ("no.csv", "correct test")),
@@ -506,7 +506,8 @@ CASES = {
         train("--weight width --validation-column width"), ("both 'width'",)
     ),
     "no class weight file": Case(
-        train("--class-weight no.toml"), ("--class-weight: no.toml: cannot be read",)
+        train("--class-weight no.toml"),
+        ("--class-weight: no.toml: cannot be read", "give 'balanced', or a TOML or JSON file"),
     ),
     "class weights of no TOML": Case(
         train("--class-weight my.toml"), ("my.toml: is no valid TOML",), toml("a: 1")

@@ -234,7 +234,11 @@ def test_suggestions() -> None:
         ({"validation": 0.1, "validation_column": "held"}, "exclude each other"),
         ({"stratify": True}, "stratify needs a validation that is a fraction"),
         ({"stratify": True, "validation": "rows.csv"}, "stratify needs a validation that is"),
-        ({"features": ["a", "held"], "validation_column": "held"}, "'held' is among the features"),
+        (
+            {"features": ["a", "held"], "validation_column": "held"},
+            "validation_column 'held' is in features, but it is no feature",
+        ),
+        ({"exclude": ["held"], "validation_column": "held"}, "column 'held' is in exclude"),
         (
             {"features": ["a", "w"], "weight": "w"},
             "weight 'w' is in features, but it is no feature",

@@ -428,12 +428,12 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     by_class, matrix, last = capsys.readouterr().err.split("\n\n")
     head, *lines = by_class.splitlines()
     assert head.split()[-1] == "weight"
-    assert [line.split()[-1] for line in lines] == ["3e+06", "0.2"]
+    assert [line.split()[-1] for line in lines] == ["3,000,000", "0.2"]
     assert [line.split()[1:] for line in matrix.splitlines()[2:]] == [
-        ["3e+06", "0.1"],
+        ["3000000", "0.1"],
         ["0", "0.2"],
     ]
-    assert last.startswith("4 rows  of weight 3e+06  loss ")
+    assert last.startswith("4 rows  weight 3,000,000  loss ")
 
 
 def test_a_perfect_order_has_an_area_of_1() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_dnn.errors import InputError
-from dist_dnn.hyperparameters import BALANCED, ClassWeight, read_toml, what_must_be
+from dist_dnn.hyperparameters import BALANCED, ClassWeight, parse_toml, what_must_be
 
 
 def class_weight(text: str) -> ClassWeight:
@@ -17,16 +17,7 @@ def class_weight(text: str) -> ClassWeight:
     """
     if text == BALANCED:
         return BALANCED
-    try:
-        values: Any = read_toml(text, "--class-weight") if Path(text).suffix != ".json" else None
-        if values is None:
-            values = json.loads(Path(text).read_bytes())
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"{text}: is no valid JSON: {error}") from None
+    values = _read(text)
     items = values.items() if isinstance(values, dict) else ()
     wrong = next((each for each in items if what_must_be("class_weight", dict([each]))), None)
     if wrong is not None:
@@ -38,3 +29,24 @@ def class_weight(text: str) -> ClassWeight:
         raise argparse.ArgumentTypeError(f'{text}: must hold lines like "class" = 2.5')
     weights: ClassWeight = values
     return weights
+
+
+def _read(path: str) -> Any:
+    """What the file says.
+
+    Raises:
+        ArgumentTypeError: it cannot be read, or is no TOML, or no JSON where it is called so.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # a ValueError where the path has a null character
+        why = getattr(error, "strerror", error)
+        raise argparse.ArgumentTypeError(
+            f"{path or repr(path)}: cannot be read: {why}; give 'balanced', or a TOML or JSON file"
+        ) from None
+    try:
+        return json.loads(content) if Path(path).suffix == ".json" else parse_toml(content, path)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{path}: is no valid JSON: {error}") from None

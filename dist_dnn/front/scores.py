@@ -13,6 +13,9 @@ MOST_ROWS, MOST_COLUMNS = 40, 15
 
 LONGEST_NAME = 24
 
+MANY_EXAMPLES, TOO_MANY_DIGITS = 1e4, 1e9
+"""Sums of weights from the one on are whole, and from the other on powers of ten, for people."""
+
 
 def print_scores(scores: Scores) -> None:
     """Print scores for people, on standard error."""
@@ -27,7 +30,7 @@ def summary(scores: Scores) -> str:
     """What is not said class by class, on one line; of several targets the means over them."""
     parts = [f"{scores['m']:,} rows"]
     if "weight" in scores:
-        parts.append(f"of weight {_count(scores['weight'])}")
+        parts.append(f"weight {_count(scores['weight'])}")
     for name in ("loss", "accuracy", "log_loss", "auc", "rmse", "mae", "r2"):
         if name in scores:
             parts.append(f"{name.replace('_', '-')} {_text(scores[name])}")
@@ -75,8 +78,9 @@ def _shortened(name: str) -> str:
 
 
 def _count(value: float, comma: str = ",") -> str:
-    """A number of examples, or the sum of their weights."""
-    return f"{value:{comma}}" if isinstance(value, int) else f"{value:.4g}"
+    """A number of examples, or the sum of their weights, whole where it has many digits."""
+    is_long = isinstance(value, int) or MANY_EXAMPLES <= value < TOO_MANY_DIGITS
+    return f"{value:{comma}.0f}" if is_long else f"{value:.4g}"
 
 
 def _text(value: float | None) -> str:
