@@ -138,6 +138,21 @@ def test_what_is_found_is_that_of_rows_as_often_as_they_weigh(
     assert found.missing.tolist() == rows.missing.tolist()
 
 
+def test_pieces_of_a_table_change_no_bit_of_what_is_measured() -> None:
+    """A list is null in one of them alone, and the weights' sum is no round number."""
+    random, m = np.random.default_rng(5), 20_000
+    values = pa.array(random.normal(size=(m, 2)).tolist(), pa.list_(pa.float64(), 2))
+    values = pa.chunked_array([pa.nulls(1, values.type), values.slice(1)])
+    w = pa.array(np.exp(random.normal(size=m) * 9))
+    in_pieces = pa.table({"x": values, "w": w, "y": random.normal(size=m)})
+    given = {"weight": "w", "epochs": 0, "shards": 1}
+    whole = in_pieces.combine_chunks()
+    one, other = (train(each, "y", given, workers=0).model for each in (in_pieces, whole))
+    assert one is not None
+    assert other is not None
+    assert one.features.to_json() == other.features.to_json()
+
+
 EXPERIMENT: dict[str, Any] = {"hidden": [8], "batch_size": 16, "epochs": 2, "validation": 0.3}
 
 

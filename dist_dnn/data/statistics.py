@@ -93,11 +93,15 @@ def _add_sums(slab: Slab, w: SlabWeights, parts: NDArray[np.float64]) -> bool:
     total, weight, absent, upper, lower, shards = parts
     sums, missing = _sum_present(slab, slab.values, w)
     total += sums
-    if missing is None:
-        weight += len(slab.values) if w is None else w.sum()
-    else:
-        absent += missing.sum(axis=0)
-        weight += (~missing if w is None else np.where(missing, 0, w)).sum(axis=0)
+    gone = 0 if missing is None else missing.sum(axis=0)
+    absent += gone
+    if w is None:
+        weight += len(slab.values) - gone
+    else:  # the same additions whether or not something is missing
+        present = np.broadcast_to(w, slab.values.shape).copy()
+        if missing is not None:
+            present[missing] = 0
+        weight += present.sum(axis=0)
     if not shards.all() and len(slab.values):
         values = slab.values.reshape(len(slab.values), -1)
         first = np.zeros(len(shards), np.int64)
