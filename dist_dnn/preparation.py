@@ -61,16 +61,7 @@ def prepare(
         others = open_source(validation, "validation")
     target = read_target(source, targets, hyperparameters.task, rows)
     weight = hyperparameters.weight
-    schema = without_columns(source, targets, hyperparameters)
-    columns = choose_columns(
-        schema,
-        targets,
-        hyperparameters.features,
-        source.name,
-        hyperparameters.exclude or (),
-        hyperparameters.categorical or (),
-        hyperparameters.passthrough or (),
-    )
+    columns = _columns(source, targets, hyperparameters)
     batch_size = hyperparameters.batch_size_of(rows.count)
     dataset = Dataset(source, rows, columns, targets, group.shards, weight)
     group.load(TRAINING, dataset)
@@ -87,13 +78,7 @@ def prepare(
     if others is not None:
         validated = load_rows(group, VALIDATION, others, features, target, weight)
         origins[VALIDATION] = validated.origin()
-    network = Network(
-        (features.size, *hyperparameters.hidden, target.outputs),
-        activation=hyperparameters.activation,
-        loss=LOSS_OF_TASK[target.task],
-        initialization=hyperparameters.initialization,
-    )
-    _check_memory(network)
+    network = _network(features, target, hyperparameters)
     if tests is not None:
         tested = load_rows(group, TEST, tests, features, target, weight)
         origins[TEST] = tested.origin()
@@ -166,8 +151,29 @@ def without_columns(
     return schema
 
 
-def _check_memory(network: Network) -> None:
-    """Raise InputError where not even the parameters fit in this machine's memory."""
+def _columns(
+    source: Source, targets: tuple[str, ...], hyperparameters: Hyperparameters
+) -> tuple[Column, ...]:
+    """The features that the hyperparameters choose."""
+    return choose_columns(
+        without_columns(source, targets, hyperparameters),
+        targets,
+        hyperparameters.features,
+        source.name,
+        hyperparameters.exclude or (),
+        hyperparameters.categorical or (),
+        hyperparameters.passthrough or (),
+    )
+
+
+def _network(features: Features, target: Target, hyperparameters: Hyperparameters) -> Network:
+    """The network between these, of which at least the parameters fit in this machine's memory."""
+    network = Network(
+        (features.size, *hyperparameters.hidden, target.outputs),
+        activation=hyperparameters.activation,
+        loss=LOSS_OF_TASK[target.task],
+        initialization=hyperparameters.initialization,
+    )
     needed = 4 * network.parameter_count
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
@@ -176,6 +182,7 @@ def _check_memory(network: Network) -> None:
             f"the parameters of hidden layers {sizes} take {needed:.1e} bytes, but this machine "
             f"has {memory:.1e}: choose a smaller --hidden"
         )
+    return network
 
 
 def _fit(

@@ -132,11 +132,6 @@ class Features:
         return tuple(column for column in self.columns if not column.is_category)
 
     @cached_property
-    def category_columns(self) -> tuple[Column, ...]:
-        """The columns of categories."""
-        return tuple(column for column in self.columns if column.is_category)
-
-    @cached_property
     def size(self) -> int:
         """n[0]."""
         return sum(self.layout.widths)
