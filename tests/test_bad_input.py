@@ -522,6 +522,11 @@ CASES = {
     "negative class weight": Case(
         train("--class-weight my.toml"), ("class '1'", "not -2"), toml("0 = 1\n1 = -2")
     ),
+    "class weight of many digits": Case(
+        train("--class-weight my.toml"),
+        ("class '1'", "not 99999", "...9999"),
+        toml(f"1 = {'9' * 400}"),
+    ),
     "class weight of text": Case(
         train("--class-weight my.toml"), ("class '1'", "not '2'"), toml("1 = '2'")
     ),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def class_weight(text: str) -> ClassWeight:
     if wrong is not None:
         raise argparse.ArgumentTypeError(
             f"{text}: the weight of class {wrong[0]!r} must be a number not below 0 that fits "
-            f"float32, not {wrong[1]!r}"
+            f"float32, not {reprlib.repr(wrong[1])}"
         )
     if not items:
         raise argparse.ArgumentTypeError(f'{text}: must hold lines like "class" = 2.5')
