@@ -30,6 +30,7 @@ from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.fitting import Fit, fit
 from dist_dnn.data.holdout import Rows
 from dist_dnn.data.sources import open_source
+from dist_dnn.data.weights import weights_of
 from dist_dnn.evaluation import Scores
 from dist_dnn.front.cli import run
 from dist_dnn.front.scores import print_scores
@@ -185,6 +186,14 @@ def test_weights_of_classes_are_weights_of_their_rows() -> None:
     product = pa.array(np.array(table["w"]) * column.to_numpy())
     once = learned(table.set_column(3, "w", product), "kind", {**EXPERIMENT, "weight": "w"})
     assert both.digest == once.digest
+
+
+def test_a_row_that_float32_makes_0_is_left_out_whatever_its_class() -> None:
+    found = weights_of(np.array([1e-46, 2]), np.zeros(2, np.int64), (1e30,), np.arange(2), "x")
+    assert [each.tolist() for each in found if each is not None] == [
+        [0, np.float32(2e30)],
+        [0, 2],
+    ]
 
 
 @pytest.mark.parametrize("weight", [None, "w"])

@@ -121,6 +121,7 @@ def weights_of(
     products = np.array(class_weights)[classes]
     if rows is not None:
         products *= rows
+        products[scoring == 0] = 0  # rows that float32 makes 0 are left out
     if products.max(initial=0) > LARGEST:
         row = int(products.argmax())
         raise InputError(
