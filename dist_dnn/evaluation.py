@@ -251,8 +251,10 @@ def _size(sums: NDArray[np.float64]) -> float:
 
 
 def weighted(values: NDArray[np.float64], w: NDArray[np.float64] | None) -> NDArray[np.float64]:
-    """Values (…, m) times the examples' weights (m,), if there are any."""
-    return values if w is None else values * w
+    """Values (…, m) times the examples' weights (m,), if there are any; 0 where these are."""
+    if w is None:
+        return values
+    return np.multiply(values, w, out=np.zeros_like(values), where=w > 0)  # ∞ · 0 would be NaN
 
 
 def _parts(sums: NDArray[np.float64]) -> NDArray[np.float64]:
