@@ -76,7 +76,8 @@ class Ranking(Evaluation):
 
     Round (SCORES, first class of the group) evaluates. Round (WINDOW, w) counts for the examples
     that are broadcast. Each adds a window of examples, the first of them or those of w, which the
-    driver broadcasts next. A worker keeps one number a row for each class of the group.
+    driver broadcasts next. A worker keeps one number a row for each class of the group, and where
+    rows have weights what they add up to.
 
     Options: those of Evaluation, ``classes``, how many are in a group, and ``window``, the rows.
     Broadcast: the parameters, then a window's probabilities, classes and weights. Sums: such a
@@ -191,7 +192,10 @@ def ranking_options(dataset: str, model: Model) -> dict[str, Any]:
 
 
 def classes_at_once(model: Model) -> int:
-    """How many classes are in a group: what is kept of them takes no more memory than X."""
+    """How many classes are in a group: what is kept of them takes no more memory than X.
+
+    Where rows have weights, with what these add up to, it takes thrice as much at most.
+    """
     return min(len(ranked(model.target)), model.features.size)
 
 
