@@ -1,6 +1,7 @@
 """Going on with a run: what it was, and whether what is given now is the same."""
 
 import json
+import reprlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -110,8 +111,8 @@ class Begun:
         if what is not None:
             name, was, now = what
             raise InputError(
-                f"{self.name} was begun with {name} {was!r}, not {now!r}: leave that out to go on "
-                f"with it, or start another run with another --out"
+                f"{self.name} was begun with {name} {_shown(was)}, not {_shown(now)}: leave that "
+                f"out to go on with it, or start another run with another --out"
             )
         return own if given.epochs == own.epochs else given
 
@@ -206,6 +207,11 @@ def _first_difference(one: Experiment, other: Experiment) -> tuple[str, Any, Any
     if one[1].epochs > 0 and other[1].epochs > 0:  # otherwise there is no rate to keep
         compared.append(("schedule_epochs", _end(one[1]), _end(other[1])))
     return next((each for each in compared if each[1] != each[2]), None)
+
+
+def _shown(value: Any) -> str:
+    """A hyperparameter's value as messages have it: of many columns, or classes, a few."""
+    return repr(value) if isinstance(value, str) else reprlib.repr(value)
 
 
 def _end(hyperparameters: Hyperparameters) -> int | None:

@@ -552,6 +552,11 @@ CASES = {
     "resume with class weights": Case(
         f"{RESUME} --class-weight balanced", ("class_weight None, not 'balanced'",)
     ),
+    "resume with weights of many classes": Case(
+        f"{RESUME} --class-weight my.toml",
+        ("class_weight None, not {'k1000': 1.0, 'k1001': 1.0, 'k1002': 1.0, 'k1003': 1.0, ...}: leave",),
+        toml("\n".join(f"k{number} = 1" for number in range(1000, 3000))),
+    ),
     # flags
     "batch size 0": Case(train("--batch-size 0"), ("--batch-size", "above 0", "'full'", "'0'")),
     "batch size -1": Case(train("--batch-size -1"), ("--batch-size", "above 0", "'-1'")),

@@ -13,7 +13,7 @@ MOST_ROWS, MOST_COLUMNS = 40, 15
 
 LONGEST_NAME = 24
 
-MANY_EXAMPLES, TOO_MANY_DIGITS = 1e4, 1e9
+MANY_EXAMPLES, TOO_MANY_DIGITS = 1e3, 1e9
 """Sums of weights from the one on are whole, and from the other on powers of ten, for people."""
 
 
