@@ -554,7 +554,7 @@ CASES = {
     ),
     "resume with weights of many classes": Case(
         f"{RESUME} --class-weight my.toml",
-        ("class_weight None, not {'k1000': 1.0, 'k1001': 1.0, 'k1002': 1.0, 'k1003': 1.0, ...}: leave",),
+        ("not {'k1000': 1.0, 'k1001': 1.0, 'k1002': 1.0, 'k1003': 1.0, ...}: leave",),
         toml("\n".join(f"k{number} = 1" for number in range(1000, 3000))),
     ),
     # flags
