@@ -73,6 +73,19 @@ def test_json(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--exclude" in columns["bytes"]["why"]
 
 
+def test_weights_of_classes_stand_by_the_names_that_a_file_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In JSON, even where people are shown them otherwise."""
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"x": range(40), "kind": ["a\nb", "c"] * 20}), path)
+    flags = (path, "--target", "kind", "--class-weight", "balanced")
+    [_, kind] = described(capsys, *flags)["columns"]
+    assert kind["class_weights"] == {"a\nb": 1, "c": 1}
+    assert run(["describe", *map(str, flags)]) == 0
+    assert "2 classes: 'a\\nb', c; their weights 1, 1" in capsys.readouterr().out
+
+
 def test_workers_change_nothing(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     alone = described(capsys, table, *FLAGS, "--validation", 0.3)
     assert described(capsys, table, *FLAGS, "--validation", 0.3, "--workers", 2) == alone

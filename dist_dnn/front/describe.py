@@ -158,8 +158,8 @@ def _unusable(source: Source, name: str, lists: tuple[Sequence[str], ...]) -> Ro
 def _targets(target: Target) -> list[Row]:
     if target.task == "regression":
         return [_row(name, "target", "--target", "regression") for name in target.names]
-    names = [printable(name) for name in target.class_names()]
-    content = f"{len(names)} classes: {some(names)}"
+    names = target.class_names()
+    content = f"{len(names)} classes: {some([printable(name) for name in names])}"
     described = {}
     if target.class_weights is not None:
         content += f"; their weights {some([f'{weight:.4g}' for weight in target.class_weights])}"
