@@ -311,6 +311,16 @@ def test_a_table_of_many_classes_is_short(capsys: pytest.CaptureFixture[str]) ->
     assert max(map(len, stderr.splitlines())) <= 80
 
 
+def test_a_name_in_a_table_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    by_class: dict[str, Any] = {"a\nb": 0.5, "c": None}
+    given = {"m": 5, "loss": 1.0, "precision": by_class, "recall": by_class, "f1": by_class}
+    print_scores(given | {"confusion_matrix": [[1, 2], [2, 0]]})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1].split() == [r"'a\nb'", "0.5000", "0.5000", "0.5000", "3"]
+    assert lines[5].split() == ["'a\\n…", "c"]
+    assert lines[6].split() == [r"'a\nb'", "1", "2"]
+
+
 def test_a_table_of_targets(capsys: pytest.CaptureFixture[str]) -> None:
     each = {"rmse": 0.000123456, "mae": 123456.7, "r2": None}
     given = {"m": 5, "loss": 1.0, "rmse": 0.5, "mae": 0.25, "r2": None}

@@ -41,7 +41,7 @@ def _print_targets(by_target: dict[str, Scores]) -> None:
     rows: list[tuple[str, ...]] = [("target", "rmse", "mae", "r2")]
     for name, scores in islice(by_target.items(), MOST_ROWS):
         errors = (f"{scores[error]:.5g}" for error in ("rmse", "mae"))  # each in its own unit
-        rows.append((_shortened(printable(name)), *errors, _text(scores["r2"])))
+        rows.append((_shortened(name), *errors, _text(scores["r2"])))
     print_table(rows, right=range(1, 4), file=sys.stderr)
     if len(by_target) > MOST_ROWS:
         print(f"… and {len(by_target) - MOST_ROWS:,} more targets", file=sys.stderr)
@@ -67,14 +67,16 @@ def _print_classes(scores: Scores) -> None:
 
 
 def _print_matrix(names: Sequence[str], matrix: Sequence[Sequence[float]]) -> None:
-    rows = [("", *(name if len(name) <= 5 else f"{name[:4]}…" for name in names))]
+    rows = [("", *(_shortened(name, most=5) for name in names))]
     for name, counts in zip(names, matrix, strict=True):
         rows.append((_shortened(name), *(_count(each, "") for each in counts)))
     print_table(rows, right=range(1, 1 + len(names)), file=sys.stderr)
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+def _shortened(name: str, most: int = LONGEST_NAME) -> str:
+    """A name on one line, of so many characters at most."""
+    name = printable(name)
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _count(value: float, comma: str = ",") -> str:
