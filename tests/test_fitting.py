@@ -178,6 +178,19 @@ def test_the_same_bits_for_any_workers_files_and_row_groups(
         assert found.found == expected.found
 
 
+def test_dictionaries_are_text_whatever_they_hold(groups: list[Group]) -> None:
+    """Nulls, and in 8 bits the places of more values than these can name together."""
+    texts = [[f"a{n}" if n % 9 else None for n in range(100)], [f"b{n}" for n in range(100)]]
+    places = pa.array(range(100), pa.int8())
+    chunks = [pa.DictionaryArray.from_arrays(places, pa.array(each)) for each in texts]
+    in_dictionaries = pa.table({"x": pa.chunked_array(chunks)})
+    expected, _ = fitted(groups[0], pa.table({"x": [*texts[0], *texts[1]]}))
+    for group in groups[:2]:
+        found, _ = fitted(group, in_dictionaries)
+        assert found.found == expected.found
+        assert found.found[0].missing == 12
+
+
 def test_the_statistics_are_those_of_the_rows_to_train_on() -> None:
     rows = Rows.kept(100, 0, 0.3)
     kept = rows.numbers(0, rows.count)

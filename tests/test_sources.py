@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_dnn.data import sources
-from dist_dnn.data.sources import FileSource, Source, TableSource, open_source, reopen
+from dist_dnn.data.sources import FileSource, Source, TableSource, open_source, reopen, widened
 from dist_dnn.errors import InputError
 
 ROWS = 60
@@ -263,9 +263,10 @@ def test_dictionaries_with_nulls_and_too_many_values_for_their_places(tmp_path: 
     for number, chunk in enumerate(chunks):
         write_ipc(pa.table({"x": chunk}), tmp_path / f"{number}.arrow", 102)
     for source in (travelled(open_source(table)), open_source(tmp_path)):
-        found = pa.Table.from_batches(source.batches(["x"], 0, 204)).unify_dictionaries()
+        batches = map(widened, source.batches(["x"], 0, 204))
+        found = pa.Table.from_batches(batches).unify_dictionaries()
         assert found["x"].to_pylist() == [*texts[0], *texts[1]]
-        assert found.schema == source.schema
+    assert source.schema == table.schema
 
 
 def test_a_table_is_reopened_without_copying() -> None:

@@ -11,7 +11,7 @@ from dist_dnn.data.categories import to_dictionary
 from dist_dnn.data.columns import Column
 from dist_dnn.data.features import Features
 from dist_dnn.data.holdout import Rows
-from dist_dnn.data.sources import BATCH_ROWS, Source, reopen
+from dist_dnn.data.sources import BATCH_ROWS, Source, is_narrow, reopen, widened
 from dist_dnn.data.targets import Target
 from dist_dnn.data.weights import ALL_ALIKE, Weights, row_weights, weights_of
 from dist_dnn.errors import InputError
@@ -292,14 +292,19 @@ class Dataset:
         batch_rows: int = BATCH_ROWS,
         categories: Collection[str] = (),
     ) -> Iterator[pa.RecordBatch]:
-        """The selected rows at the positions [first, stop), as they come from the source."""
+        """The selected rows at the positions [first, stop), as they come from the source.
+
+        But their dictionaries can be put together.
+        """
         if first >= stop:
             return
+        is_any_narrow = any(is_narrow(self.source.schema.field(name).type) for name in self.names)
         row = int(self.rows.numbers(first, first + 1)[0])
         [last] = self.rows.numbers(stop - 1, stop)
         for batch in self.source.batches(self.names, row, int(last) + 1, batch_rows, categories):
             chosen = self.rows.mask(row, row + batch.num_rows)
             row += batch.num_rows
+            batch = widened(batch) if is_any_narrow else batch
             yield batch if chosen.all() else batch.filter(pa.array(chosen))
 
 

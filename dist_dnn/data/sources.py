@@ -128,7 +128,7 @@ class TableSource(Source):
 
         ``pa.FixedSizeBufferWriter(pa.py_buffer(memory))`` is a stream into shared memory.
         """
-        table = self._table.unify_dictionaries()  # an IPC file has one dictionary a column
+        table = widened(self._table).unify_dictionaries()  # an IPC file has one for each column
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
 
@@ -309,17 +309,26 @@ def _check_names(schema: pa.Schema, name: str) -> None:
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
     """Names and types alone, which is what all files of a directory have in common.
 
-    String views, which pyarrow can neither sort nor take rows from, become strings. Dictionaries
-    get places enough for the values of all of them together.
+    String views, which pyarrow can neither sort nor take rows from, become strings.
     """
-    return pa.schema([(field.name, _plain_type(field.type)) for field in schema])
-
-
-def _plain_type(type_: Any) -> Any:
-    if pa.types.is_dictionary(type_):
-        return pa.dictionary(pa.int32(), type_.value_type, type_.ordered)
     plain: dict[Any, Any] = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-    return plain.get(type_, type_)
+    return pa.schema([(field.name, plain.get(field.type, field.type)) for field in schema])
+
+
+def is_narrow(type_: Any) -> bool:
+    """Whether it is a dictionary that may have too few places for the values of another, too."""
+    return bool(pa.types.is_dictionary(type_) and type_.index_type.bit_width < 32)
+
+
+def widened(rows: Any) -> Any:
+    """A Table or a RecordBatch of the same columns, none of which is narrow."""
+    fields = [
+        field.with_type(pa.dictionary(pa.int32(), field.type.value_type, field.type.ordered))
+        if is_narrow(field.type)
+        else field
+        for field in rows.schema
+    ]
+    return _with_schema(rows, pa.schema(fields))
 
 
 def _with_dictionaries(schema: pa.Schema, columns: Collection[str]) -> pa.Schema:

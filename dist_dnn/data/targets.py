@@ -59,7 +59,7 @@ class TargetColumn:
         )
 
     def standardised(self, values: Any) -> NDArray[np.float64]:
-        """(y − mean) / deviation of sound values, a pyarrow array (rows,); 0 where deviation is."""
+        """(y − mean) / deviation of sound values, a pyarrow array (rows,); by 1 for 0."""
         numbers: NDArray[np.float64] = to_numpy(values).astype(np.float64)
         return (numbers - self.mean) / (self.deviation or 1.0)
 
