@@ -388,7 +388,10 @@ CASES = {
     "unseen class in validation": Case(
         train("--validation v.csv", workers=2),
         ("'kind'", "'9'", "row 2 of v.csv"),
-        text("v.csv", "height,width,kind\n1,2,1\n1,2,9\n"),
+        lambda folder: (
+            data(name=["a", "b"] * 20)(folder),  # of which there is something to say
+            text("v.csv", "height,width,kind,name\n1,2,1,a\n1,2,9,a\n")(folder),
+        ),
     ),
     "validation twice": Case(
         train("--validation 0.1 --validation-column held"), ("validation_column", "exclude")
@@ -517,7 +520,9 @@ CASES = {
     ),
     "class weights of nothing": Case(train("--class-weight my.toml"), ("my.toml",), toml("")),
     "class weights in a list": Case(
-        train("--class-weight my.json"), ("my.json: must hold",), text("my.json", "[1, 2]")
+        train("--class-weight my.json"),
+        ("my.json: must hold", '{"class": 2.5}'),
+        text("my.json", "[1, 2]"),
     ),
     "negative class weight": Case(
         train("--class-weight my.toml"), ("class '1'", "not -2"), toml("0 = 1\n1 = -2")

@@ -237,9 +237,9 @@ class _Session:
         experiment = prepare(
             group, self.data, self.targets, hyperparameters, self.validation, self.test
         )
-        if self.begun is None and experiment.fit is not None:
-            report.begin(remarks(experiment.fit))
         trainer = Trainer(group, experiment, hyperparameters)
+        if self.begun is None and experiment.fit is not None:  # and no mistake in any rows
+            report.begin(remarks(experiment.fit))
         model = experiment.model(trainer.parameters, hyperparameters.shards)
         epochs, state = hyperparameters.epochs, trainer.state
         if directory is None:

@@ -27,7 +27,9 @@ def class_weight(text: str) -> ClassWeight:
             f"float32, not {reprlib.repr(wrong[1])}"
         )
     if not items:
-        raise argparse.ArgumentTypeError(f'{text}: must hold lines like "class" = 2.5')
+        raise argparse.ArgumentTypeError(
+            f'{text}: must hold lines like "class" = 2.5, or as JSON {{"class": 2.5}}'
+        )
     weights: ClassWeight = values
     return weights
 
