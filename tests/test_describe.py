@@ -141,3 +141,9 @@ def test_a_training_says_what_is_not_just_numbers(
     assert run(list(map(str, command))) == 0
     assert pq.read_table(out).num_rows == 2
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_empty_text_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pq.write_table(pa.table({"city": ["Oslo", "", ""]}), tmp_path / "rows.parquet")
+    assert run(["describe", str(tmp_path / "rows.parquet")]) == 0
+    assert "2 categories: '', Oslo; text" in capsys.readouterr().out

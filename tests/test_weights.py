@@ -518,5 +518,7 @@ def test_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert list(columns["kind"]["class_weights"]) == ["k0", "k1", "k2"]
     text, _ = printed(capsys, "describe", data, *flags[8:])
     assert "3 classes: k0, k1, k2; --target" in text
+    heavy = np.count_nonzero(np.array(people()["w"]))
+    assert f"60 of 60 rows to train on, {heavy} of a weight above 0; X has" in text
     text, _ = printed(capsys, "describe", data, *flags[8:], weights, "balanced")
     assert "3 classes: k0, k1, k2; their weights " in text

@@ -64,6 +64,7 @@ class Description:
     Attributes:
         rows: of the table.
         m: those to train on.
+        counted: how many of these have a weight above 0, and so are in the statistics.
         n: n[0].
         columns: the features, as X has them, and then the others.
     """
@@ -71,6 +72,7 @@ class Description:
     name: str
     rows: int
     m: int
+    counted: int
     n: int
     columns: list[Row]
 
@@ -88,7 +90,10 @@ class Description:
             lines.append((name, type_, each["treatment"], f"{each['width']:,}", missing, said))
         print_table(lines, right=(3, 4))
         print("\nof numbers, the mean ± the deviation; --json has all there is")
-        print(f"{self.m:,} of {self.rows:,} rows to train on; X has n[0] = {self.n:,} rows")
+        weights = f", {self.counted:,} of a weight above 0" if self.counted < self.m else ""
+        print(
+            f"{self.m:,} of {self.rows:,} rows to train on{weights}; X has n[0] = {self.n:,} rows"
+        )
 
 
 def _cut(text: str) -> str:
@@ -114,7 +119,7 @@ def _describe(
     found = assess_columns(schema, targets, chosen.features, source.name, *lists)
     usable = tuple(column for column in found.values() if column is not None)
     features: dict[str, Row] = {}
-    n = 0
+    n, counting = 0, rows.count
     if usable:
         with reach.group(chosen.shards) as group:
             needed = () if chosen.class_weight is None else targets
@@ -130,7 +135,7 @@ def _describe(
         features = {
             each.column.name: Row(to_json(each), each.content) for each in explain(measured)
         }
-        n = measured.features.size
+        n, counting = measured.features.size, size.rows
     columns = [features.get(each) or _unusable(source, each, lists) for each in found]
     if target is not None:
         columns += _targets(target)
@@ -138,7 +143,7 @@ def _describe(
     columns += [_left_out(each, chosen) for each in others]
     for described, _ in columns:
         described["type"] = type_name(source.schema.field(described["column"]).type)
-    return Description(source.name, source.rows, rows.count, n, columns)
+    return Description(source.name, source.rows, rows.count, counting, n, columns)
 
 
 def _row(name: str, treatment: str, why: str, content: str = "") -> Row:

@@ -139,7 +139,7 @@ def _categories(found: Found) -> str:
     """How many there are, the first of them, and what else is one."""
     vocabulary = found.vocabulary
     count = len(vocabulary.values)
-    named = [some([printable(value) for value in vocabulary.values])] if count else []
+    named = [some([printable(value) or "''" for value in vocabulary.values])] if count else []
     named += [f"null ({_rows(found.missing)})"] if vocabulary.has_null else []
     named += [f"other ({_rows(found.others)})"] if vocabulary.has_other else []
     return f"{count} categor{'y' if count == 1 else 'ies'}: {', '.join(named)}"
