@@ -373,7 +373,7 @@ def test_a_private_ray_trains_and_evaluates_and_leaves_nothing(home: Home, expec
     assert hint == f"model in {out}; next: dist-dnn evaluate {out} DATA"
     check_nothing_is_left(home, set(), before)
     scores = ("evaluate", out, DIGITS)
-    by_ray = run(home, *scores, "--backend", "ray", "--workers", "2")
+    by_ray = run(home, *scores, "--backend", "ray")
     assert by_ray == run(home, *scores)
     check_nothing_is_left(home, set(), before)
 

@@ -14,6 +14,9 @@ from workers.limits import SHORTEST_TIMEOUT
 
 Result = TypeVar("Result")
 
+WORKERS = 2
+"""So many there are, where nothing else is said."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -32,7 +35,8 @@ class Settings:
         start_timeout: the seconds in which Ray must have room for the workers, and start them; or
             in which all ranks of MPI must start.
         name: of the run, in the names of Ray's actors.
-        default_workers: how many there are, where no other number is asked for.
+        default_workers: how many there are, where no other number is asked for; on Ray, which
+            needs some, there are WORKERS where that is 0.
     """
 
     backend: str = "local"
@@ -44,11 +48,13 @@ class Settings:
     cpus_per_worker: float = 1.0
     start_timeout: float = 120.0
     name: str = "training"
-    default_workers: int = 2
+    default_workers: int = WORKERS
 
     @property
     def workers_or_default(self) -> int:
-        return self.default_workers if self.workers is None else self.workers
+        if self.workers is not None:
+            return self.workers
+        return self.default_workers or (WORKERS if self.backend == "ray" else 0)
 
 
 Main = Callable[[Reach], Result]

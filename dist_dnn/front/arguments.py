@@ -27,13 +27,14 @@ def add_progress(parser: Any) -> None:
 
 def add_reach(parser: Any, workers: int) -> None:
     """How many workers there are, and how they are reached; ``workers`` unless that is given."""
+    default = f"default {workers}" if workers else "default 0, of ray 2"
     group = parser.add_argument_group("workers (none of these changes a bit of the result)")
     group.add_argument(
         "--workers",
         type=whole_number,
         metavar="N",
         help="worker processes; 0 computes in the command's own process "
-        f"(default {workers}; not with mpi, whose ranks are the workers)",
+        f"({default}; not with mpi, whose ranks are the workers)",
     )
     parser.set_defaults(default_workers=workers)
     group.add_argument(

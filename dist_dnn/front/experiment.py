@@ -34,8 +34,8 @@ EXPERIMENT: dict[str, Flags] = {
         "class_weight": (
             class_weight,
             "balanced|FILE",
-            "what rows of each class count in the loss, times that: so that classes count alike, "
-            'or as a TOML or JSON file of "class" = number says',
+            "what rows of each class count in the loss: balanced, so that classes count alike, or "
+            'as a TOML or JSON file of "class" = number says; times --weight',
         ),
         "validation": (
             float,
