@@ -145,7 +145,7 @@ class Hyperparameters:
                 continue
             must = what_must_be(field.name, value)
             if must:
-                raise InputError(f"{field.name} must be {must}, not {reprlib.repr(value)}")
+                raise InputError(f"{field.name} must be {must}, not {shown(value)}")
             if isinstance(value, int) and "float" in str(field.type):
                 object.__setattr__(self, field.name, float(value))
         if isinstance(self.class_weight, Mapping):
@@ -295,6 +295,13 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     names = {each.strip("-"): each for each in known}  # dashes do not make flags alike
     close = get_close_matches(name.strip("-"), names, n=1)
     return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def shown(value: Any) -> str:
+    """A hyperparameter's value as messages have it: of many columns, or classes, a few."""
+    if value is None:
+        return "none"
+    return reprlib.repr(list(value) if isinstance(value, tuple) else value)
 
 
 def what_must_be(name: str, value: Any) -> str | None:

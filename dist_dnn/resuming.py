@@ -1,7 +1,6 @@
 """Going on with a run: what it was, and whether what is given now is the same."""
 
 import json
-import reprlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -11,7 +10,7 @@ from typing import Any
 from dist_dnn.arithmetic import difference
 from dist_dnn.checkpoint import Checkpoint, Surroundings, newest_checkpoint
 from dist_dnn.errors import InputError, RunError
-from dist_dnn.hyperparameters import Hyperparameters, parse_toml
+from dist_dnn.hyperparameters import Hyperparameters, parse_toml, shown
 from dist_dnn.notices import warn
 from dist_dnn.state import TrainingState
 from dist_dnn.storage import Folder
@@ -84,7 +83,7 @@ class Begun:
             name, was, now = what
             raise InputError(
                 f"{checkpoint.name} belongs to another experiment than {HYPERPARAMETERS_FILE} "
-                f"beside it: {name} {was!r}, not {now!r}; put back what was changed"
+                f"beside it: {name} {_shown(was)}, not {_shown(now)}; put back what was changed"
             )
         return checkpoint, passed_over
 
@@ -210,8 +209,8 @@ def _first_difference(one: Experiment, other: Experiment) -> tuple[str, Any, Any
 
 
 def _shown(value: Any) -> str:
-    """A hyperparameter's value as messages have it: of many columns, or classes, a few."""
-    return repr(value) if isinstance(value, str) else reprlib.repr(value)
+    """A hyperparameter's value as messages have it, names of files whole."""
+    return repr(value) if isinstance(value, str) else shown(value)
 
 
 def _end(hyperparameters: Hyperparameters) -> int | None:

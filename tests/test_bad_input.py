@@ -442,7 +442,7 @@ CASES = {
         text("t.csv", "height,width,kind\n1,2,1\n1,inf,2\n"),
     ),
     "test of nothing": Case(train("--test ''"), ("--test", "a file", "''")),
-    "resume with another test": Case(f"{RESUME} --test t.csv", ("test None", "'t.csv'")),
+    "resume with another test": Case(f"{RESUME} --test t.csv", ("test none", "'t.csv'")),
     "stratify nothing": Case(train("--stratify"), ("stratify", "a fraction")),
     "stratify several targets": Case(
         train("--target kind,width --stratify --validation 0.1"),
@@ -553,9 +553,9 @@ CASES = {
     "class weight in a file": Case(
         train("--config my.toml"), ("my.toml: class_weight must be",), toml("class_weight = 2")
     ),
-    "resume with a weight": Case(f"{RESUME} --weight width", ("weight None, not 'width'",)),
+    "resume with a weight": Case(f"{RESUME} --weight width", ("weight none, not 'width'",)),
     "resume with class weights": Case(
-        f"{RESUME} --class-weight balanced", ("class_weight None, not 'balanced'",)
+        f"{RESUME} --class-weight balanced", ("class_weight none, not 'balanced'",)
     ),
     "resume with weights of many classes": Case(
         f"{RESUME} --class-weight my.toml",

@@ -343,7 +343,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, Change]] = {
     ),
     "other hyperparameters": (
         {"hyperparameters": Hyperparameters(hidden=(8,), schedule="cosine", clip_norm=5)},
-        "was begun with validation 'validation.parquet', not None",
+        "was begun with validation 'validation.parquet', not none",
         lambda f: None,
     ),
     "another validation": ({"validation": 0.3}, "validation 'validation.parquet'", lambda f: None),
@@ -384,7 +384,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, Change]] = {
     "other hyperparameters.toml": ({}, "another experiment.*'adam'", toml("adam", "rmsprop")),
     "a hyperparameter less": (
         {},
-        "another experiment.*clip_norm 5.0, not None",
+        "another experiment.*clip_norm 5.0, not none",
         toml("clip_norm = 5.0\n", ""),
     ),
     "a longer schedule": (
