@@ -266,14 +266,23 @@ def read_toml(path: str) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or is no TOML.
     """
+    return parse_toml(read_file(path, "give --config a TOML file"), path)
+
+
+def read_file(path: str, remedy: str) -> bytes:
+    """What a file holds.
+
+    Args:
+        remedy: how the message ends where it cannot be read.
+
+    Raises:
+        InputError: it cannot be.
+    """
     try:
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except (OSError, ValueError) as error:  # a ValueError where the path has a null character
         why = getattr(error, "strerror", error)
-        raise InputError(
-            f"{path or repr(path)}: cannot be read: {why}; give --config a TOML file"
-        ) from None
-    return parse_toml(content, path)
+        raise InputError(f"{path or repr(path)}: cannot be read: {why}; {remedy}") from None
 
 
 def parse_toml(content: bytes, name: str) -> dict[str, Any]:

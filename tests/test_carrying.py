@@ -137,3 +137,10 @@ def test_a_struct_that_forbids_nulls_inside(tmp_path: Path) -> None:
     type_ = pa.struct([pa.field("a", pa.int8(), nullable=False)])
     given = made_up_table(3).append_column("s", pa.array([{"a": 1}] * 3, type_))
     assert written(given, ["s"], tmp_path / "out.parquet")["s"].to_pylist() == [{"a": 1}] * 3
+
+
+def test_a_source_that_gives_fewer_rows_than_there_are_predictions_is_named() -> None:
+    source = open_source(table(5))
+    predicted = iter([pa.record_batch({"prediction": [1.0] * 8})])
+    with pytest.raises(InputError, match=f"{source.name} has fewer rows than when it was opened"):
+        list(beside(source, ["id"], predicted))

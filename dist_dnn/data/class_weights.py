@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dist_dnn.data.dataset import Dataset
-from dist_dnn.data.targets import Target
+from dist_dnn.data.targets import Target, from_option, to_option, weighing
 from dist_dnn.errors import InputError
 from dist_dnn.hyperparameters import BALANCED, ClassWeight, suggestion
 from dist_dnn.rounds import Exchange, Group, Options, ShardTask, Sizes, Vectors
@@ -38,11 +38,11 @@ class Totals(ShardTask):
     ) -> None:
         super().__init__(options, datasets, exchange)
         self.dataset = datasets[options["dataset"]]
-        self.target = _target(options)
+        self.target = from_option(options["target"])
 
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
-        target = _target(options)
+        target = from_option(options["target"])
         classes = None if target is None else target.classes
         return Sizes(0, 0), Sizes(0, 1 + (1 if classes is None else len(classes)))
 
@@ -56,10 +56,6 @@ class Totals(ShardTask):
             weights = self.dataset.weights(batch, numbers, self.target, places).training
             rows += batch.num_rows if weights is None else np.count_nonzero(weights)
             totals += np.bincount(places, weights, minlength=len(totals))
-
-
-def _target(options: Options) -> Target | None:
-    return None if options["target"] is None else Target.from_json(options["target"])
 
 
 def weight_classes(group: Group, dataset: str, target: Target, given: ClassWeight | None) -> Target:
@@ -108,8 +104,7 @@ def weight_classes(group: Group, dataset: str, target: Target, given: ClassWeigh
 
 def _totals(group: Group, dataset: str, target: Target | None) -> tuple[int, NDArray[np.float64]]:
     """How many rows have a weight above 0, and the sums of the weights: by class, or of all."""
-    described = None if target is None else target.to_json()
-    rounds = group.open(Totals, {"dataset": dataset, "target": described})
+    rounds = group.open(Totals, {"dataset": dataset, "target": to_option(target)})
     rows, *totals = group.surviving(rounds.run).double.tolist()
     return int(rows), np.array(totals)
 
@@ -126,8 +121,7 @@ def counted(
     Raises:
         InputError: none has a weight above 0; or a value cannot be used, with its row.
     """
-    if target is not None and target.class_weights is None:
-        target = None  # then nobody need read it
+    target = weighing(target)
     if dataset.weight is None and target is None:
         return Counted(dataset.rows.count, dataset.rows.count)
     rows, totals = _totals(group, name, target)

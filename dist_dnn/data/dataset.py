@@ -11,10 +11,9 @@ from dist_dnn.data.categories import to_dictionary
 from dist_dnn.data.columns import Column
 from dist_dnn.data.features import Features
 from dist_dnn.data.holdout import Rows
-from dist_dnn.data.sources import BATCH_ROWS, Source, is_narrow, reopen, widened
-from dist_dnn.data.targets import Target
+from dist_dnn.data.sources import BATCH_ROWS, Ahead, Source, is_narrow, reopen, widened
+from dist_dnn.data.targets import Target, weighing
 from dist_dnn.data.weights import ALL_ALIKE, Weights, row_weights, weights_of
-from dist_dnn.errors import InputError
 from dist_dnn.shards import CHUNK_ROWS, shard_range
 
 PIECE_ROWS = 2**15
@@ -198,7 +197,7 @@ class Dataset:
         Raises:
             InputError: a value that cannot be used, with its row.
         """
-        if self.weight is None and (target is None or target.class_weights is None):
+        if self.weight is None and weighing(target) is None:
             return None
         pieces = [np.zeros(0)]
         for batch, numbers in self.pieces(shard):
@@ -329,8 +328,7 @@ class Reader:
         self.dataset = dataset
         self.batch_rows = batch_rows
         self.categories = categories
-        self._batches: Iterator[pa.RecordBatch] = iter(())
-        self._waiting: pa.RecordBatch | None = None
+        self._ahead = Ahead(iter(()), dataset.source.name)
         self._position = -1
 
     def read(self, first: int, stop: int) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
@@ -347,20 +345,13 @@ class Reader:
     def batches(self, first: int, stop: int) -> list[pa.RecordBatch]:
         """The rows at the positions [first, stop), as they come from the source."""
         if first != self._position:
-            self._batches = self.dataset.batches(
+            batches_from = self.dataset.batches(
                 first, self.dataset.rows.count, self.batch_rows, self.categories
             )
-            self._waiting = None
+            self._ahead = Ahead(batches_from, self.dataset.source.name)
         missing, batches = stop - first, []
         while missing > 0:
-            batch = next(self._batches, None) if self._waiting is None else self._waiting
-            if batch is None:
-                raise InputError(
-                    f"{self.dataset.source.name} has fewer rows than when it was opened; "
-                    "run again when it is at rest"
-                )
-            self._waiting = batch.slice(missing) if batch.num_rows > missing else None
-            batches.append(batch.slice(0, missing))
+            batches.append(self._ahead.take(missing))
             missing -= batches[-1].num_rows
         self._position = stop
         return batches

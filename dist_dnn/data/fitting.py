@@ -9,7 +9,7 @@ from dist_dnn.data.class_weights import Counted
 from dist_dnn.data.columns import Column
 from dist_dnn.data.features import Features, Standardisation
 from dist_dnn.data.statistics import measure
-from dist_dnn.data.targets import Target
+from dist_dnn.data.targets import Target, weighing
 from dist_dnn.data.vocabularies import Found, find
 from dist_dnn.rounds import Group
 
@@ -54,8 +54,7 @@ def fit(
     """
     categories = [column for column in columns if column.is_category]
     numbers = [column for column in columns if not column.is_category]
-    if target is not None and target.class_weights is None:
-        target = None  # then nobody need read it
+    target = weighing(target)
     found = find(group, dataset, categories, size, min_frequency, max_categories, target)
     measured = measure(group, dataset, (*numbers, *others), target)
     mean, deviation = measured.standardisation.mean, measured.standardisation.deviation

@@ -87,6 +87,34 @@ class Source(ABC):
         """What ``reopen`` opens it from, as JSON can say it; a password in a URI is part of it."""
 
 
+class Ahead:
+    """Batches of a source that are taken by as many rows as are asked for.
+
+    Args:
+        batches: of the source, of 1 or more rows each.
+        name: what messages call the source.
+    """
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], name: str) -> None:
+        self._batches = batches
+        self._name = name
+        self._waiting: pa.RecordBatch | None = None
+
+    def take(self, most: int) -> pa.RecordBatch:
+        """The next rows: up to so many, and one at least.
+
+        Raises:
+            InputError: there is none.
+        """
+        batch = next(self._batches, None) if self._waiting is None else self._waiting
+        if batch is None:
+            raise InputError(
+                f"{self._name} has fewer rows than when it was opened; run again when it is at rest"
+            )
+        self._waiting = batch.slice(most) if batch.num_rows > most else None
+        return batch.slice(0, most)
+
+
 class TableSource(Source):
     """A table in memory. Its bytes travel apart from its description, by ``write_ipc``."""
 

@@ -10,7 +10,7 @@ from dist_dnn.data.columns import Column
 from dist_dnn.data.dataset import Dataset
 from dist_dnn.data.features import Standardisation
 from dist_dnn.data.numbers import Numbers, Slab, check_finite
-from dist_dnn.data.targets import Target
+from dist_dnn.data.targets import Target, from_option, to_option
 from dist_dnn.rounds import Exchange, Group, Options, Rounds, ShardTask, Sizes, Vectors
 
 SUMS, DEVIATIONS = range(2)
@@ -43,8 +43,7 @@ class Statistics(ShardTask):
         super().__init__(options, datasets, exchange)
         self.dataset = datasets[options["dataset"]]
         self.columns = tuple(Column(*column) for column in options["columns"])
-        target = options["target"]
-        self.target = None if target is None else Target.from_json(target)
+        self.target = from_option(options["target"])
 
     @classmethod
     def sizes(cls, options: Options) -> tuple[Sizes, Sizes]:
@@ -172,8 +171,7 @@ def measure(
     if not columns:
         return Measured(Standardisation(np.zeros(0), np.zeros(0)), np.zeros(0, np.int64))
     described = [list(column) for column in columns]
-    of_classes = None if target is None else target.to_json()
-    options = {"dataset": dataset, "columns": described, "target": of_classes}
+    options = {"dataset": dataset, "columns": described, "target": to_option(target)}
     rounds = group.open(Statistics, options)
     return group.surviving(lambda: _two_rounds(rounds))
 

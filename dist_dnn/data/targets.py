@@ -253,6 +253,21 @@ class Target:
         return to_numpy(places).astype(np.int64)
 
 
+def weighing(target: Target | None) -> Target | None:
+    """A target whose classes have weights; of another nobody need read the columns for these."""
+    return None if target is None or target.class_weights is None else target
+
+
+def to_option(target: Target | None) -> Any:
+    """A target, if there is one, as the options of a task have it."""
+    return None if target is None else target.to_json()
+
+
+def from_option(option: Any) -> Target | None:
+    """The target of ``to_option``."""
+    return None if option is None else Target.from_json(option)
+
+
 def _class_weights(values: list[Any], classes: Any) -> tuple[float, ...]:
     weights = tuple(json_number(value, "class_weights") for value in values)
     if classes is None or len(weights) != len(classes) or min(weights) < 0:

@@ -19,7 +19,7 @@ from dist_dnn.data.categories import Vocabulary, count, in_order
 from dist_dnn.data.class_weights import Counted
 from dist_dnn.data.columns import Column
 from dist_dnn.data.dataset import Dataset
-from dist_dnn.data.targets import Target
+from dist_dnn.data.targets import Target, from_option, to_option
 from dist_dnn.gathering import Gathering, gather
 from dist_dnn.rounds import Exchange, Group, Options, ShardTask, Sizes, Vectors
 
@@ -79,8 +79,7 @@ def _table_and_weights(
     datasets: Mapping[str, Dataset], options: Options, shard: int
 ) -> tuple[pa.Table, NDArray[np.float64] | None]:
     """A shard's rows, and what they count in training, if not all alike."""
-    dataset, target = datasets[options["dataset"]], options["target"]
-    target = None if target is None else Target.from_json(target)
+    dataset, target = datasets[options["dataset"]], from_option(options["target"])
     return dataset.table(shard), dataset.training_weights(shard, target)
 
 
@@ -132,7 +131,7 @@ def find(
     options = {
         "dataset": dataset,
         "names": [column.name for column in columns],
-        "target": None if target is None else target.to_json(),
+        "target": to_option(target),
     }
     messages = gather(group, Candidates, {**options, "min_frequency": min_frequency})
     values = [

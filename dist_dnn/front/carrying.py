@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from dist_dnn.data.columns import missing_column
-from dist_dnn.data.sources import Source, type_name
+from dist_dnn.data.sources import Ahead, Source, type_name
 from dist_dnn.errors import InputError
 from dist_dnn.shards import CHUNK_ROWS
 
@@ -89,17 +89,14 @@ class _Carried:
 
     def __init__(self, source: Source, names: Sequence[str]) -> None:
         self._schema = pa.schema([source.schema.field(name) for name in names])
-        self._batches = source.batches(names, 0, source.rows, CHUNK_ROWS)
-        self._waiting: pa.RecordBatch | None = None
+        self._ahead = Ahead(source.batches(names, 0, source.rows, CHUNK_ROWS), source.name)
 
     def take(self, most: int) -> pa.Table:
         """The next rows, of which there are some: up to so many, and one at least."""
         batches: list[pa.RecordBatch] = []
         size = 0
         while most > 0 and size < GROUP_BYTES:
-            batch = next(self._batches) if self._waiting is None else self._waiting
-            self._waiting = batch.slice(most) if batch.num_rows > most else None
-            batches.append(batch.slice(0, most))
+            batches.append(self._ahead.take(most))
             most -= batches[-1].num_rows
             size += _bytes(batches[-1])
         return pa.Table.from_batches(batches, self._schema)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_dnn.errors import InputError
-from dist_dnn.hyperparameters import BALANCED, ClassWeight, parse_toml, what_must_be
+from dist_dnn.hyperparameters import BALANCED, ClassWeight, parse_toml, read_file, what_must_be
 
 
 def class_weight(text: str) -> ClassWeight:
@@ -41,13 +41,7 @@ def _read(path: str) -> Any:
         ArgumentTypeError: it cannot be read, or is no TOML, or no JSON where it is called so.
     """
     try:
-        content = Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # a ValueError where the path has a null character
-        why = getattr(error, "strerror", error)
-        raise argparse.ArgumentTypeError(
-            f"{path or repr(path)}: cannot be read: {why}; give 'balanced', or a TOML or JSON file"
-        ) from None
-    try:
+        content = read_file(path, "give 'balanced', or a TOML or JSON file")
         return json.loads(content) if Path(path).suffix == ".json" else parse_toml(content, path)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

@@ -5,6 +5,7 @@ from typing import Any
 from dist_dnn.front.arguments import add_data, add_reach, add_run
 from dist_dnn.front.experiment import (
     EXPERIMENT,
+    add_config,
     add_hyperparameters,
     add_target,
     hyperparameters_of,
@@ -28,9 +29,7 @@ examples:
 def _add_describe(parser: Any) -> None:
     add_data(parser)
     add_target(parser)
-    parser.add_argument(
-        "--config", metavar="FILE.toml", help="hyperparameters; flags override those of the file"
-    )
+    add_config(parser)
     shared = {name: EXPERIMENT["training"][name] for name in ("seed", "shards")}
     add_hyperparameters(parser.add_argument_group("data"), EXPERIMENT["data"] | shared)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")

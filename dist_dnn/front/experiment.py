@@ -99,6 +99,13 @@ def add_target(parser: Any) -> None:
     )
 
 
+def add_config(parser: Any) -> None:
+    """--config."""
+    parser.add_argument(
+        "--config", metavar="FILE.toml", help="hyperparameters; flags override those of the file"
+    )
+
+
 def add_hyperparameters(group: Any, flags: Flags) -> None:
     """Add the flags of hyperparameters to a group of arguments."""
     defaults = Hyperparameters().to_mapping()

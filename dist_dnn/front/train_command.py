@@ -7,6 +7,7 @@ from typing import Any
 from dist_dnn.front.arguments import add_progress, add_reach
 from dist_dnn.front.experiment import (
     EXPERIMENT,
+    add_config,
     add_hyperparameters,
     add_target,
     hyperparameters_of,
@@ -47,9 +48,7 @@ def _add(parser: Any) -> None:
         required=True,
         help="the run directory to make, or to resume; a path, or a URI that pyarrow.fs opens",
     )
-    parser.add_argument(
-        "--config", metavar="FILE.toml", help="hyperparameters; flags override those of the file"
-    )
+    add_config(parser)
     for title, flags in EXPERIMENT.items():
         add_hyperparameters(parser.add_argument_group(title), flags)
     add_reach(parser, workers=2)
